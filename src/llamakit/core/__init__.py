@@ -1,0 +1,1 @@
+"""Messages, sampling, errors and settings: the words every floor shares; knows nobody."""
