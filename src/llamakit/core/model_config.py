@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from llamakit.core.errors import ConfigError
 
+_COUNTS = ("vocab_size", "dim", "num_layers", "num_heads", "num_kv_heads", "head_dim", "ffn_dim", "context_length")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RopeScaling:
@@ -50,7 +52,16 @@ class ModelConfig:
     """Positions the model was trained for, in tokens."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "dim", "num_layers", "num_heads", "num_kv_heads", "head_dim", "ffn_dim", "context_length"):
+        for name in (
+            "vocab_size",
+            "dim",
+            "num_layers",
+            "num_heads",
+            "num_kv_heads",
+            "head_dim",
+            "ffn_dim",
+            "context_length",
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
                 raise ConfigError(f"{name} must be a positive integer below 2^31, got {value!r}")
@@ -66,7 +77,9 @@ class ModelConfig:
             if self.rope_scaling is not None:
                 raise ConfigError("rope_scaling and rope_divisors exclude each other")
             if len(self.rope_divisors) != self.head_dim // 2 or not all(0 < d < 1e9 for d in self.rope_divisors):
-                raise ConfigError(f"rope_divisors wants {self.head_dim // 2} positive values, got {self.rope_divisors!r}")
+                raise ConfigError(
+                    f"rope_divisors wants {self.head_dim // 2} positive values, got {self.rope_divisors!r}"
+                )
 
     @property
     def num_parameters(self) -> int:

@@ -1,0 +1,1 @@
+"""Operations with one signature and a plain reference each; knows tensors, not models."""

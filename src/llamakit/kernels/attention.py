@@ -1,0 +1,152 @@
+"""Attention over a paged KV cache, and plain causal attention for training.
+
+The paged reference is batch-invariant on CPU: every query tile has `TILE_QUERIES` tokens of one
+sequence, every product has one shape, keys come in chunks of `CHUNK_KEYS` aligned at position 0 and
+are folded in order by an online softmax (Milakov & Gimelshein, 2018). So a query's bits depend on
+its own keys only: not on its batch mates, nor on how its prompt was cut. Arithmetic is float32.
+
+Legend: N flat tokens, H query heads, K key/value heads, G = H / K, D head dim, R rows of a query tile
+(TILE_QUERIES * G), A active tiles, C keys of a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TILE_QUERIES = 8
+CHUNK_KEYS = 128
+
+
+class AttentionBatch:
+    """Which flat tokens belong to which sequence and where the keys of each sequence lie.
+
+    Made once a step and shared by all layers. Sequence s owns the flat tokens
+    `query_starts[s] : query_starts[s + 1]`; the last of them sees `context_lens[s]` keys, the one
+    before sees one less, and so on. Key position p of s lies in block `block_tables[s, p // block_tokens]`.
+    """
+
+    def __init__(
+        self, query_starts: Sequence[int], context_lens: Sequence[int], block_tables: Tensor, block_tokens: int
+    ) -> None:
+        if CHUNK_KEYS % block_tokens:
+            raise ValueError(f"block_tokens must divide {CHUNK_KEYS}, got {block_tokens}")
+        self.query_starts = list(query_starts)
+        self.context_lens = list(context_lens)
+        self.block_tables = block_tables
+        self.block_tokens = block_tokens
+        self._tiles: _Tiles | None = None
+
+    @property
+    def tiles(self) -> _Tiles:
+        """The query tiles of the reference kernel, computed when first asked for."""
+        if self._tiles is None:
+            self._tiles = _Tiles(self)
+        return self._tiles
+
+
+class _Tiles:
+    """Query tiles sorted by how many key chunks they see, most first, so that active tiles are a prefix."""
+
+    def __init__(self, batch: AttentionBatch) -> None:
+        rows: list[tuple[int, int, int, int, int]] = []  # chunks, sequence, first token, tokens, position of the first
+        for s, context in enumerate(batch.context_lens):
+            start, end = batch.query_starts[s], batch.query_starts[s + 1]
+            for first in range(start, end, TILE_QUERIES):
+                tokens = min(TILE_QUERIES, end - first)
+                position = context - (end - first)
+                rows.append((-(-(position + tokens) // CHUNK_KEYS), s, first, tokens, position))
+        rows.sort(key=lambda row: -row[0])
+        device = batch.block_tables.device
+        offsets = torch.arange(TILE_QUERIES)
+        first = torch.tensor([row[2] for row in rows], dtype=torch.int64)
+        tokens = torch.tensor([row[3] for row in rows], dtype=torch.int64)
+        position = torch.tensor([row[4] for row in rows], dtype=torch.int64)
+        # A tile that is not full repeats its last token; the repeats are computed and never read.
+        local = torch.minimum(offsets[None, :], tokens[:, None] - 1)
+        self.query_index = (first[:, None] + local).to(device)  # [A, TILE_QUERIES]
+        self.query_position = (position[:, None] + local).to(device)
+        self.sequence = torch.tensor([row[1] for row in rows], dtype=torch.int64, device=device)
+        filled = offsets[None, :] < tokens[:, None]
+        self.filled = filled.to(device)
+        counts = [row[0] for row in rows]
+        self.active = [sum(count > c for count in counts) for c in range(counts[0] if counts else 0)]
+
+
+def write_kv(k_pool: Tensor, v_pool: Tensor, slots_N: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> None:
+    """Store keys and values at `slots_N` (block * block_tokens + offset) of pools `[blocks, block_tokens, K, D]`."""
+    k_pool.view(-1, *k_pool.shape[2:]).index_copy_(0, slots_N, k_NKD.to(k_pool.dtype))
+    v_pool.view(-1, *v_pool.shape[2:]).index_copy_(0, slots_N, v_NKD.to(v_pool.dtype))
+
+
+def paged_attention(q_NHD: Tensor, k_pool: Tensor, v_pool: Tensor, batch: AttentionBatch, scale: float) -> Tensor:
+    """Causal grouped-query attention of flat queries over their own cached keys -> `[N, H, D]`.
+
+    The keys of the queries themselves must already be in the pools (`write_kv`).
+    """
+    num_tokens, num_heads, head_dim = q_NHD.shape
+    num_kv = k_pool.shape[2]
+    group = num_heads // num_kv
+    tiles = batch.tiles
+    num_tiles = tiles.query_index.shape[0]
+    rows = TILE_QUERIES * group
+    blocks_per_chunk = CHUNK_KEYS // batch.block_tokens
+
+    # [A, TQ, H, D] -> [A, K, TQ * G, D]
+    q = q_NHD.float()[tiles.query_index].view(num_tiles, TILE_QUERIES, num_kv, group, head_dim)
+    q = (q * scale).transpose(1, 2).reshape(num_tiles * num_kv, rows, head_dim)
+    row_position = tiles.query_position.repeat_interleave(group, dim=1)[:, None, :, None]  # [A, 1, R, 1]
+    top = q.new_full((num_tiles, num_kv, rows, 1), -torch.inf)
+    total = q.new_zeros(num_tiles, num_kv, rows, 1)
+    out = q.new_zeros(num_tiles, num_kv, rows, head_dim)
+    key_offset = torch.arange(CHUNK_KEYS, device=q.device)
+
+    tables = batch.block_tables
+    short = -tables.shape[1] % blocks_per_chunk
+    if short:
+        tables = F.pad(tables, (0, short))
+    for chunk, active in enumerate(tiles.active):
+        blocks = tables[tiles.sequence[:active], chunk * blocks_per_chunk : (chunk + 1) * blocks_per_chunk]
+        keys = _gather(k_pool, blocks, num_kv, head_dim)  # [A * K, C, D]
+        values = _gather(v_pool, blocks, num_kv, head_dim)
+        scores = torch.bmm(q[: active * num_kv], keys.transpose(1, 2)).view(active, num_kv, rows, CHUNK_KEYS)
+        hidden = chunk * CHUNK_KEYS + key_offset > row_position[:active]
+        scores.masked_fill_(hidden, -torch.inf)
+        # Values behind the mask may be stale; 0 * NaN would poison the sum.
+        past = chunk * CHUNK_KEYS + key_offset > tiles.query_position[:active, -1:]
+        values = values.view(active, num_kv, CHUNK_KEYS, head_dim).masked_fill(past[:, None, :, None], 0.0)
+        higher = torch.maximum(top[:active], scores.amax(-1, keepdim=True))
+        weights = torch.exp(scores - higher)
+        shrink = torch.exp(top[:active] - higher)
+        total[:active] = total[:active] * shrink + weights.sum(-1, keepdim=True)
+        mixed = torch.bmm(
+            weights.view(active * num_kv, rows, CHUNK_KEYS), values.reshape(active * num_kv, CHUNK_KEYS, head_dim)
+        )
+        out[:active] = out[:active] * shrink + mixed.view(active, num_kv, rows, head_dim)
+        top[:active] = higher
+    out = (out / total).view(num_tiles, num_kv, TILE_QUERIES, group, head_dim).transpose(1, 2)
+    out = out.reshape(num_tiles, TILE_QUERIES, num_heads, head_dim)
+    result = q_NHD.new_empty(num_tokens, num_heads, head_dim)
+    result[tiles.query_index[tiles.filled]] = out[tiles.filled].to(q_NHD.dtype)
+    return result
+
+
+def _gather(pool: Tensor, blocks: Tensor, num_kv: int, head_dim: int) -> Tensor:
+    """Chunk of keys or values of each tile, `[A * K, C, D]` float32."""
+    return pool[blocks].float().view(-1, CHUNK_KEYS, num_kv, head_dim).transpose(1, 2).reshape(-1, CHUNK_KEYS, head_dim)
+
+
+def causal_attention(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Grouped-query attention inside each row -> `[B, T, H, D]`; causal, or by a boolean `mask [B, 1, T, T]`."""
+    out = F.scaled_dot_product_attention(
+        q_BTHD.transpose(1, 2),
+        k_BTKD.transpose(1, 2),
+        v_BTKD.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None,
+        enable_gqa=True,
+    )
+    return out.transpose(1, 2)

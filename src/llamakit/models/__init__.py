@@ -1,0 +1,1 @@
+"""Forward passes: modules and how they are built; knows no file, no cache and no quantization."""
