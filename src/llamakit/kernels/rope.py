@@ -53,7 +53,7 @@ class RopeTable:
         self._sin = self._cos
 
     def __call__(self, positions_N: Tensor, max_position: int | None = None) -> tuple[Tensor, Tensor]:
-        """Cosines and sines `[N, 1, D/2]` on the device of `positions_N`; `max_position` spares a look at its values."""
+        """Cosines and sines `[N, 1, D/2]` on the device of `positions_N`; `max_position` spares looking at it."""
         if self._cos.device != positions_N.device:
             self._frequencies = self._frequencies.to(positions_N.device)
             self._cos, self._sin = self._cos.to(positions_N.device), self._sin.to(positions_N.device)
