@@ -1,0 +1,31 @@
+"""The house keeps its floors: imports only go down, and light commands stay light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_imports_only_go_down() -> None:
+    from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+@pytest.mark.parametrize("room", ["core", "api", "text", "hub", "data", "stack", "server", "cli.main"])
+def test_the_service_wing_starts_without_torch(room: str) -> None:
+    code = f"import sys, llamakit.{room}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("word", ["pickle", "cloudpickle", "marshal", "shelve", "dill", "joblib"])
+def test_no_room_imports_a_deserialiser_of_objects(word: str) -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert f"import {word}" not in text and f"from {word} " not in text, f"{path} uses {word}"
+        assert "torch.load(" not in text, f"{path} calls torch.load"
