@@ -33,3 +33,5 @@ class TokenizerFields:
     pad_id: int | None = None
     add_bos: bool | None = None
     add_space_prefix: bool | None = None
+    chat_template: str | None = None
+    """Jinja source, kept only to recognise the prompt format; it is never executed."""

@@ -1,0 +1,1 @@
+"""Bytes to ids and back, messages to ids and back: tokenizers, prompt formats, parsers of answers."""
