@@ -1,0 +1,1 @@
+"""Names to files on disk: the catalog, the caches, downloads and created models; knows no tensor."""
