@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from typing import Literal
 
 from llamakit.core.model_config import ModelConfig
 from llamakit.hub import releases, sources
 from llamakit.hub.hashes import known_sha256
 from llamakit.hub.licences import LICENCES, Licence
+from llamakit.hub.releases import Kind
 from llamakit.hub.shapes import SHAPES
-
-Kind = Literal["base", "instruct", "guard", "vision", "classifier"]
 
 # What each prompt format lets a model do beyond answering text.
 _TOOLS = frozenset({"llama3.1", "llama3.2", "llama3.3"})
@@ -113,11 +111,6 @@ def find(name: str) -> Model | None:
     return aliases().get(name.strip().lower())
 
 
-def by_repo(repo: str) -> Model | None:
-    """The model a hub repository holds, whichever copy it is."""
-    return find(repo) if "/" in repo else None
-
-
 def spellings(model: Model) -> tuple[str, ...]:
     """All names of one model, its own first, short forms next."""
     names = [model.name]
@@ -156,7 +149,7 @@ def _model(name: str, kind: Kind, shape: str | None, prompt_format: str | None) 
         config=config,
         prompt_format=prompt_format,
         licence=LICENCES[licence],
-        released=released,
+        released=releases.RELEASED.get(name, released),
         languages=languages,
         context_length=config.context_length if config else _CONTEXT[kind],
         num_parameters=config.num_parameters if config else releases.PARAMETERS.get(name),

@@ -41,7 +41,7 @@ PARAMETERS: dict[str, tuple[str, Kind]] = {
     "seed": ("seed", "int"),
     "stop": ("stop", "text"),
 }
-_OWN_NAMES = {own: (own, kind) for own, kind in PARAMETERS.values()}
+_OWN_NAMES: dict[str, tuple[str, Kind]] = {own: (own, kind) for own, kind in PARAMETERS.values()}
 
 # Known elsewhere and without meaning here: set aside, and said so.
 SET_ASIDE = frozenset(

@@ -6,6 +6,9 @@ Facts only, from the model cards; `catalog.py` gives them meaning. `sources.py` 
 from __future__ import annotations
 
 from datetime import date
+from typing import Literal
+
+Kind = Literal["base", "instruct", "guard", "vision", "classifier"]
 
 ENGLISH = ("English",)
 EIGHT = ("English", "German", "French", "Italian", "Portuguese", "Hindi", "Spanish", "Thai")
@@ -32,7 +35,7 @@ FAMILIES = (
     ("prompt-guard2",           "Llama Prompt Guard 2", "llama4",   date(2025,  4, 29), EIGHT,     "86m"),
 )
 
-MODELS = (
+MODELS: tuple[tuple[str, Kind, str | None, str | None], ...] = (
     # name                              kind          shape               prompt format
     ("llama1:7b-base",                  "base",       "llama1-7b",        "base"),
     ("llama1:13b-base",                 "base",       "llama1-13b",       "base"),
@@ -101,6 +104,14 @@ MODELS = (
     ("prompt-guard2:86m",               "classifier", None,               None),
     ("prompt-guard2:22m",               "classifier", None,               None),
 )
+
+# The quantised 1B and 3B came a month after their family.
+RELEASED = {
+    "llama3.2:1b-instruct-qlora":       date(2024, 10, 24),
+    "llama3.2:3b-instruct-qlora":       date(2024, 10, 24),
+    "llama3.2:1b-instruct-spinquant":   date(2024, 10, 24),
+    "llama3.2:3b-instruct-spinquant":   date(2024, 10, 24),
+}
 
 # Exact counts of models whose shape is not one of ours (the vision tower and cross-attention included).
 PARAMETERS = {

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from llamakit.core.model_config import ModelConfig, RopeScaling
 
+_Row = tuple[str, int, int, int, int, int, int, int, float, float, int, bool, int]
+
 # fmt: off
-_ROWS = (
+_ROWS: tuple[_Row, ...] = (
     # name               dim   layers heads kv  head   ffn   vocab    eps  theta rope F  tied  context
     ("llama1-7b",        4096,   32,   32,  32, 128, 11008,  32000, 1e-6,  1e4,   0, False,   2048),
     ("llama1-13b",       5120,   40,   40,  40, 128, 13824,  32000, 1e-6,  1e4,   0, False,   2048),
@@ -39,17 +41,15 @@ _ROWS = (
 # fmt: on
 
 
-def _shape(
-    dim: int, layers: int, heads: int, kv: int, head: int, ffn: int, vocab: int,
-    eps: float, theta: float, factor: int, tied: bool, context: int,
-) -> ModelConfig:  # fmt: skip
+def _shape(row: _Row) -> ModelConfig:
+    _, dim, layers, heads, kv_heads, head_dim, ffn, vocab, eps, theta, factor, tied, context = row
     return ModelConfig(
         vocab_size=vocab,
         dim=dim,
         num_layers=layers,
         num_heads=heads,
-        num_kv_heads=kv,
-        head_dim=head,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
         ffn_dim=ffn,
         norm_eps=eps,
         rope_theta=theta,
@@ -59,4 +59,4 @@ def _shape(
     )
 
 
-SHAPES: dict[str, ModelConfig] = {name: _shape(*numbers) for name, *numbers in _ROWS}
+SHAPES: dict[str, ModelConfig] = {row[0]: _shape(row) for row in _ROWS}
