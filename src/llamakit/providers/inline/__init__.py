@@ -1,0 +1,1 @@
+"""Providers that work inside this process."""

@@ -1,0 +1,54 @@
+"""The table of providers: which API each serves, its name, and where its builder is.
+
+A row is data. Nothing is imported until a run config asks for the row. Third parties add rows by the entry
+point group `llamakit.providers`, each naming a `ProviderSpec`; the rows here use the same door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+ENTRY_POINT_GROUP = "llamakit.providers"
+
+
+class Api(StrEnum):
+    """What a provider can provide."""
+
+    inference = "inference"
+
+
+Build = Callable[[Mapping[str, Any], Mapping[Api, Any]], Any]
+"""Takes the settings of a provider and the APIs it needs, gives the provider; raises `ConfigError`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProviderSpec:
+    """One provider."""
+
+    api: Api
+    name: str
+    """`inline::` or `remote::` and a name."""
+    target: str
+    """`module:function` of its `Build`."""
+    needs: tuple[Api, ...] = ()
+    """APIs it is given when it is built."""
+    summary: str = ""
+
+
+BUILT_IN: tuple[ProviderSpec, ...] = (
+    ProviderSpec(
+        api=Api.inference,
+        name="inline::local",
+        target="llamakit.providers.inline.inference.local:build",
+        summary="Llama models on this machine, by this project's own engine.",
+    ),
+    ProviderSpec(
+        api=Api.inference,
+        name="inline::echo",
+        target="llamakit.providers.inline.inference.echo:build",
+        summary="Says back what it is told, token by token: for tests of clients and of the server.",
+    ),
+)

@@ -1,0 +1,1 @@
+"""The composition root: run config to providers to one door per API."""

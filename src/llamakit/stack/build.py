@@ -1,0 +1,43 @@
+"""Run config -> a stack: the providers it names, behind one door per API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llamakit.api.inference import Inference
+from llamakit.core.errors import InvalidRequest
+from llamakit.providers.specs import Api
+from llamakit.stack.resolve import build_provider, resolve_spec
+from llamakit.stack.router import InferenceRouter
+from llamakit.stack.run_config import ServeConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stack:
+    """What a server serves."""
+
+    inference: Inference
+    default_models: tuple[str, ...] = ()
+    """Models of the run config, the default first."""
+
+    async def model_or_default(self, name: str | None) -> str:
+        """`name`, or the model meant when none is named; raises `InvalidRequest` where that is not one."""
+        if name is not None:
+            return name
+        if self.default_models:
+            return self.default_models[0]
+        names = [model.name for model in await self.inference.models()]
+        if len(names) != 1:
+            raise InvalidRequest(f"model is required, one of: {', '.join(names) or 'none is there'}", param="model")
+        return names[0]
+
+    async def aclose(self) -> None:
+        """End all work."""
+        await self.inference.aclose()
+
+
+def build_stack(config: ServeConfig) -> Stack:
+    """Build the provider that the config names; raises `ConfigError`. Loads no model."""
+    settings = {"models": config.models, "keep_alive": config.keep_alive, **config.provider_config}
+    provider = build_provider(resolve_spec(Api.inference, config.provider), settings, {})
+    return Stack(inference=InferenceRouter({}, provider), default_models=config.models)

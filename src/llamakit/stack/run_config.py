@@ -1,0 +1,105 @@
+"""What a server is to be: models, address, who may come in. Numbers and names; touches no disk and no device."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llamakit.core.config import FIVE_MINUTES, Duration, Secret
+from llamakit.core.errors import ConfigError
+
+MIN_KEY_CHARS = 8
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServeConfig:
+    """Everything `llama serve` decides."""
+
+    models: tuple[str, ...] = ()
+    """Models by name, the first of them the default; more may be asked for where the provider can load them."""
+    provider: str = "inline::local"
+    """Who computes: a row of the provider table."""
+    provider_config: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the provider beside models and keep_alive: context, device, threads and the like."""
+    keep_alive: Duration = FIVE_MINUTES
+    """How long an idle model stays loaded; below zero is for ever."""
+    strict: bool = False
+    """Refuse unknown request fields instead of setting them aside."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8321
+    """Port to listen on; 0 takes a free one."""
+    uds: str | None = None
+    """Path of a Unix socket to listen on, instead of host and port."""
+    tls_cert: str | None = None
+    """PEM file of the certificate chain; TLS is on when it is set."""
+    tls_key: str | None = None
+    """PEM file of its private key."""
+    tls_key_password: Secret | None = None
+    tls_client_ca: str | None = None
+    """PEM file of authorities; clients must show a certificate that one of them signed."""
+
+    api_keys: tuple[Secret, ...] = ()
+    """Keys, one of which every request must carry; none needed on a loopback address."""
+    allow_anonymous: bool = False
+    """Serve everybody who can reach a non-loopback address without a key."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names in the `Host` header that are accepted beside loopback names and addresses."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call this server, such as http://localhost:3000."""
+
+    drain_s: float = 30.0
+    """Seconds that running answers get when the server is asked to stop."""
+    ping_s: float = 15.0
+    """Seconds of silence after which a stream carries a comment, so that proxies keep it open."""
+    json_logs: bool = False
+    """One JSON object a log line."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise ConfigError(f"port must be in [0, 65535], got {self.port!r}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("tls_cert and tls_key go together; give both or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ConfigError("tls_client_ca needs tls_cert and tls_key")
+        for name, value in (("drain_s", self.drain_s), ("ping_s", self.ping_s)):
+            if not 0 < value < 86_400:
+                raise ConfigError(f"{name} must be in (0, 86400) seconds, got {value!r}")
+        for key in self.api_keys:
+            if len(key.reveal()) < MIN_KEY_CHARS or not key.reveal().isascii() or not key.reveal().isprintable():
+                raise ConfigError(f"an API key has at least {MIN_KEY_CHARS} printable ASCII characters")
+        for origin in self.cors_origins:
+            if _ORIGIN.fullmatch(origin) is None:
+                raise ConfigError(f"a CORS origin looks like http://localhost:3000, got {origin!r}; '*' is not one")
+        for host in self.allowed_hosts:
+            if _HOST.fullmatch(host) is None:
+                raise ConfigError(f"an allowed host is a name without port, got {host!r}")
+        if self.is_exposed and not self.api_keys and not self.allow_anonymous:
+            raise ConfigError(
+                f"{self.host} can be reached from other machines: give an API key, "
+                "or allow_anonymous if everybody there may use this server"
+            )
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines can reach the address."""
+        return self.uds is None and not is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address, is this machine only."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
