@@ -1,0 +1,73 @@
+"""A path -> a model with weights: shape first, then tensor by tensor.
+
+A tensor that is stored in the wanted dtype stays in the file's pages (copy-on-write, shared between
+processes); any other is converted piece by piece. Peak memory is the weights plus a few MiB. While
+such a model lives its file must not be changed in place: replace it instead, as every downloader does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from llamakit.checkpoints.open import open_checkpoint
+from llamakit.checkpoints.reader import Generation, Kind, Metadata, TokenizerSource
+from llamakit.checkpoints.weights import Progress, check_weights, natural_dtype
+from llamakit.core.model_config import ModelConfig
+from llamakit.models.llama import Llama, build
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """A model and what its checkpoint says about it."""
+
+    model: Llama
+    config: ModelConfig
+    generation: Generation
+    metadata: Metadata
+    tokenizer_source: TokenizerSource
+    kind: Kind
+    path: Path
+
+
+def load_model(
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Loaded:
+    """Build the model of a checkpoint and give it its weights.
+
+    `dtype` None keeps what most weights are stored in (bfloat16 for quantized files). Raises
+    `CheckpointError` before any weight is read when tensors are missing, unexpected or mis-shaped.
+    """
+    with open_checkpoint(path) as reader:
+        config, infos = reader.config(), reader.infos()
+        check_weights(infos, config, reader.path)
+        dtype = dtype or natural_dtype(infos)
+        model = build(config, device="meta", dtype=dtype)
+        done, total = 0, sum(info.nbytes for info in infos.values())
+        for name, info in infos.items():
+            _assign(model, name, reader.tensor(name, dtype).to(device))
+            done += info.nbytes
+            if progress is not None:
+                progress(done, total)
+        return Loaded(
+            model=model.eval(),
+            config=config,
+            generation=reader.generation(),
+            metadata=reader.metadata(),
+            tokenizer_source=reader.tokenizer_source(),
+            kind=reader.kind,
+            path=reader.path,
+        )
+
+
+def _assign(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    owner, _, leaf = name.rpartition(".")
+    module = model.get_submodule(owner)
+    module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=module.get_parameter(leaf).requires_grad))
