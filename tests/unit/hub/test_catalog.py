@@ -34,7 +34,7 @@ PARAMETERS = {
     "llama3.2-3b": 3_212_749_824,
     "guard3-1b-int4": 1_123_076_096,
 }
-KV_KIB = {"llama1-65b": 2560, "llama2-70b": 320, "code-34b": 192, "llama3.1-405b": 504, "llama3.2-1b": 32, "llama3.2-3b": 112}
+KV_KIB = {"llama1-65b": 2560, "llama2-70b": 320, "code-34b": 192, "llama3.1-405b": 504, "llama3.2-1b": 32}
 
 
 @pytest.mark.parametrize(("shape", "count"), PARAMETERS.items())
