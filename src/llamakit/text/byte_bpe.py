@@ -6,11 +6,13 @@ spells one is always plain text. Knows no file format; `tiktoken_file`, `hf_toke
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
-from tokenizers import Regex, Tokenizer
+from tokenizers import AddedToken, Regex, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as Steps
@@ -31,6 +33,9 @@ LLAMA3_SPLIT: Final = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """Split pattern of Llama 3; digits group by up to three from the left."""
+
+GPT2_SPLIT: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""Split pattern that the byte-level step of `tokenizers` has built in."""
 
 # Meta's guards: a piece of text handed to the engine, and a run without a change between space and non-space.
 MAX_PIECE_CHARS: Final = 400_000
@@ -75,21 +80,31 @@ class ByteBpeTokenizer:
         vocab: Mapping[str, int],
         merges: Sequence[tuple[str, str]],
         specials: Mapping[str, int],
-        splits: Sequence[str] = (LLAMA3_SPLIT,),
+        whole: Mapping[str, int] = MappingProxyType({}),
+        split: str = LLAMA3_SPLIT,
         ignore_merges: bool = True,
+        bos: str | None = None,
+        eos: str | None = None,
+        pad: str | None = None,
     ) -> None:
-        """`vocab` and `merges` are spelled in the byte alphabet; `specials` are not part of `vocab`."""
+        """`vocab` and `merges` are spelled in the byte alphabet; `specials` are not part of `vocab`.
+
+        `whole` are tokens matched in text before it is split. `bos`, `eos` and `pad` name tokens where the
+        file says which they are; otherwise they are Llama 3's.
+        """
         missing = [byte for byte, char in _ALPHABET.items() if char not in vocab]
         if missing:
             raise TokenizerError(f"a byte-level vocabulary needs all 256 bytes; 0x{missing[0]:02x} is missing")
+        self.split = split
         self.special = with_canonical_names(specials)
-        self.vocab_size = 1 + max(*vocab.values(), *self.special.values(), 0)
+        self.whole = dict(whole)
+        self.vocab_size = 1 + max(*vocab.values(), *self.special.values(), *whole.values())
         self._special_ids = frozenset(self.special.values())
-        self._bytes = _bytes_by_id(vocab, self.vocab_size)
-        self._bpe = _machine(vocab, merges, splits, ignore_merges)
-        self.bos_id = self.special.get(BEGIN_OF_TEXT)
-        self.eos_ids = pick(self.special, (END_OF_TEXT, END_OF_MESSAGE, END_OF_TURN))
-        self.pad_id = self.special.get(RIGHT_PAD)
+        self._bytes = _bytes_by_id(vocab, self.whole, self.vocab_size)
+        self._bpe = _machine(vocab, merges, self.whole, split, ignore_merges)
+        self.bos_id = self.special.get(bos or BEGIN_OF_TEXT)
+        self.eos_ids = pick(self.special, (eos or END_OF_TEXT, END_OF_TEXT, END_OF_MESSAGE, END_OF_TURN))
+        self.pad_id = self.special.get(pad or RIGHT_PAD)
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: no BOS, and spelled control tokens stay text."""
@@ -97,6 +112,10 @@ class ByteBpeTokenizer:
         for piece in guarded_pieces(well_formed(text)):
             ids += self._bpe.encode(piece, add_special_tokens=False).ids
         return ids
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """The same: byte-level BPE puts nothing in front of a text."""
+        return self.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; control tokens are omitted, bytes that are not UTF-8 become U+FFFD."""
@@ -110,24 +129,38 @@ class ByteBpeTokenizer:
         """Whether `token_id` is a control token."""
         return token_id in self._special_ids
 
+    def merges(self) -> list[tuple[str, str]]:
+        """The merge table in order, spelled in the byte alphabet; read back from the engine, for export."""
+        return [(left, right) for left, right in json.loads(self._bpe.to_str())["model"]["merges"]]
 
-def _bytes_by_id(vocab: Mapping[str, int], size: int) -> list[bytes]:
+
+def _bytes_by_id(vocab: Mapping[str, int], whole: Mapping[str, int], size: int) -> list[bytes]:
     table = [b""] * size
     for token, id in vocab.items():
-        table[id] = unspell(token)
+        if token not in whole:
+            table[id] = unspell(token)
+    for token, id in whole.items():
+        table[id] = token.encode()
     return table
 
 
 def _machine(
-    vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], splits: Sequence[str], ignore_merges: bool
+    vocab: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+    whole: Mapping[str, int],
+    split: str,
+    ignore_merges: bool,
 ) -> Tokenizer:
+    # A whole token that is new to the vocabulary is listed there, so that it keeps the id of the file.
     try:
-        bpe = BPE(vocab=dict(vocab), merges=list(merges), ignore_merges=ignore_merges)
-        steps = [Split(Regex(pattern), behavior="isolated") for pattern in splits]
+        bpe = BPE(vocab={**vocab, **whole}, merges=list(merges), ignore_merges=ignore_merges)
     except Exception as fault:  # noqa: BLE001 - the library raises bare Exception for every kind of fault
         raise TokenizerError(f"the merge table is inconsistent: {fault}") from None
     machine = Tokenizer(bpe)
-    machine.pre_tokenizer = Steps([*steps, ByteLevel(add_prefix_space=False, use_regex=False)])
+    machine.pre_tokenizer = Steps(
+        [Split(Regex(split), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    machine.add_tokens([AddedToken(token, normalized=False, special=False) for token in whole])
     return machine
 
 

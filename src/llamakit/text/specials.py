@@ -21,6 +21,20 @@ END_OF_TURN: Final = "<|eot_id|>"
 PYTHON_TAG: Final = "<|python_tag|>"
 IMAGE: Final = "<|image|>"
 
+SPM_UNKNOWN: Final = "<unk>"
+SPM_BEGIN: Final = "<s>"
+SPM_END: Final = "</s>"
+
+INFILL_PREFIX: Final = "\u2581<PRE>"
+INFILL_SUFFIX: Final = "\u2581<SUF>"
+INFILL_MIDDLE: Final = "\u2581<MID>"
+INFILL_END: Final = "\u2581<EOT>"
+STEP: Final = "<step>"
+CODE_LLAMA_SPECIALS: Final = frozenset(
+    (INFILL_PREFIX, INFILL_SUFFIX, INFILL_MIDDLE, STEP, *(INFILL_END + "<EOT>" * more for more in range(6)))
+)
+"""Pieces of Code Llama that steer it; SentencePiece itself counts them as ordinary text that merges may reach."""
+
 _NAMED: Final = (
     BEGIN_OF_TEXT,
     END_OF_TEXT,

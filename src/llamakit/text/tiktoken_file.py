@@ -8,16 +8,11 @@ from __future__ import annotations
 import binascii
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from llamakit.core.errors import TokenizerError
 from llamakit.text.byte_bpe import ByteBpeTokenizer, spell
 from llamakit.text.specials import llama3_specials
-
-MAX_FILE_BYTES: Final = 64 << 20
-MAX_ENTRIES: Final = 1_000_000
-MAX_TOKEN_BYTES: Final = 256
-"""Llama 3's longest token has 128 bytes; pairs are searched at every place of a token."""
+from llamakit.text.tokenizer_files import MAX_ENTRIES, MAX_TOKEN_BYTES, read_limited
 
 
 def looks_like_tiktoken(head: bytes) -> bool:
@@ -28,10 +23,7 @@ def looks_like_tiktoken(head: bytes) -> bool:
 
 def read_ranks(path: Path) -> list[bytes]:
     """The tokens of the file, place = rank; every line is checked."""
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise TokenizerError(f"{path}: {size} bytes; a tokenizer file has at most {MAX_FILE_BYTES}")
-    lines = path.read_bytes().splitlines()
+    lines = read_limited(path).splitlines()
     while lines and not lines[-1]:
         lines.pop()
     if not 256 <= len(lines) <= MAX_ENTRIES:

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from llamakit.core.errors import TokenizerError
+from llamakit.text.gguf_tokenizer import load_fields
 from llamakit.text.gguf_vocab import TokenizerFields
+from llamakit.text.hf_tokenizer import load_hf, looks_like_hf
+from llamakit.text.spm_file import load_spm, looks_like_spm
 from llamakit.text.tiktoken_file import load_tiktoken, looks_like_tiktoken
 
 
@@ -57,6 +60,10 @@ class Tokenizer(Protocol):
         """Ids of plain text: no BOS, and text that spells a control token stays text."""
         ...
 
+    def encode_continuation(self, text: str) -> list[int]:
+        """Ids of text that goes on from other text: without the space SentencePiece puts in front."""
+        ...
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; control tokens are omitted, bytes that are not UTF-8 become U+FFFD."""
         ...
@@ -71,17 +78,37 @@ class Tokenizer(Protocol):
 
 
 _HEAD_BYTES = 4096
+# `tokenizer.json` comes first: only it lists tokens that were added to a published vocabulary.
+_FILES = ("tokenizer.json", "tokenizer.model")
 
 
 def load_tokenizer(source: str | Path | TokenizerFields) -> Tokenizer:
-    """The tokenizer of a file, of a directory that holds one, or of a GGUF file's fields."""
+    """The tokenizer of a file, of a directory that holds one, or of a GGUF file's fields.
+
+    TokenizerError names the file and the fault; UnsupportedFormat a kind this build cannot run.
+    """
     if isinstance(source, TokenizerFields):
-        raise TokenizerError(f"a vocabulary of kind {source.model!r} cannot be read")
-    path = Path(source)
-    if not path.exists():
-        raise TokenizerError(f"{path}: no such file; wanted a tokenizer file or a directory that holds one")
+        return load_fields(source)
+    path = _find(Path(source))
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if looks_like_tiktoken(head):
         return load_tiktoken(path)
-    raise TokenizerError(f"{path}: not a tokenizer")
+    if looks_like_hf(head):
+        return load_hf(path)
+    if looks_like_spm(head):
+        return load_spm(path)
+    raise TokenizerError(
+        f"{path}: not a tokenizer; wanted Llama 3's tiktoken lines, a SentencePiece model or HF's tokenizer.json"
+    )
+
+
+def _find(path: Path) -> Path:
+    if not path.is_dir():
+        if path.is_file():
+            return path
+        raise TokenizerError(f"{path}: no such file; wanted a tokenizer file or a directory that holds one")
+    found = next((path / name for name in _FILES if (path / name).is_file()), None)
+    if found is None:
+        raise TokenizerError(f"{path}: holds no tokenizer; wanted {' or '.join(_FILES)} in it")
+    return found

@@ -17,7 +17,8 @@ from tokenizers.trainers import BpeTrainer
 from llamakit.core.errors import ConfigError, TokenizerError
 from llamakit.text.byte_bpe import LLAMA3_SPLIT, unspell, well_formed
 from llamakit.text.specials import NUM_LLAMA3_SPECIALS
-from llamakit.text.tiktoken_file import MAX_ENTRIES, MAX_TOKEN_BYTES, write_ranks
+from llamakit.text.tiktoken_file import write_ranks
+from llamakit.text.tokenizer_files import MAX_ENTRIES, MAX_TOKEN_BYTES
 
 
 def train_tiktoken(texts: Iterable[str], vocab_size: int, path: str | Path) -> None:

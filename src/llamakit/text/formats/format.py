@@ -95,9 +95,25 @@ class OutputParser(Protocol):
 class PromptFormat(Protocol):
     """One family's way to write a conversation."""
 
-    name: str
-    tokenizer: Tokenizer
-    supports_tools: bool
+    @property
+    def name(self) -> str:
+        """What `resolve_format` knows it by."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer it writes with."""
+        ...
+
+    @property
+    def tool_style(self) -> ToolStyle | None:
+        """How the model writes calls of custom tools unless told otherwise; None where it knows no tools."""
+        ...
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether tools may be given."""
+        ...
 
     def render(
         self,

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from llamakit.core.errors import InvalidRequest
-from llamakit.core.messages import ImagePart, Message, ToolCall, ToolSpec
+from llamakit.core.messages import Message, ToolCall, ToolSpec
 from llamakit.text.calls.literals import to_json
+from llamakit.text.calls.parser import ToolCallParser
+from llamakit.text.calls.reading import toolbox
 from llamakit.text.calls.writing import write_builtin_call, write_json_calls, write_python_list, write_tagged_calls
+from llamakit.text.formats.checks import check_messages, check_no_tools
 from llamakit.text.formats.format import (
     BUILTIN_TOOLS,
     DEFAULT_OPTIONS,
@@ -73,7 +76,7 @@ class Llama3Format:
         self.tokenizer = tokenizer
         self.name = variant.name
         self.supports_tools = variant.tool_style is not None
-        self._style = variant.tool_style
+        self.tool_style: ToolStyle | None = variant.tool_style
         ends = (END_OF_TEXT, END_OF_MESSAGE, END_OF_TURN) if self.supports_tools else (END_OF_TEXT, END_OF_TURN)
         self._stop_ids = pick(tokenizer.special, ends)
 
@@ -95,13 +98,16 @@ class Llama3Format:
 
     def parser(self, tools: Sequence[ToolSpec] = (), options: FormatOptions = DEFAULT_OPTIONS) -> OutputParser:
         """A fresh parser for one answer."""
-        return PlainParser()
+        box = toolbox(tools, options.builtin_tools)
+        return ToolCallParser(box, self.tokenizer.special.get(PYTHON_TAG)) if self.supports_tools else PlainParser()
 
     def _write(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], options: FormatOptions, *, open_last: bool
     ) -> Script:
-        self._check(messages, tools, options)
-        style: ToolStyle = self._style or "json"
+        check_messages(self.name, messages, options)
+        if not self.supports_tools:
+            check_no_tools(self.name, messages, tools, options)
+        style: ToolStyle = self.tool_style or "json"
         tooling = resolve_tooling(tools, options, style)
         script = Script(self.tokenizer)
         script.control(BEGIN_OF_TEXT)
@@ -109,22 +115,6 @@ class Llama3Format:
         for place, message in enumerate(turns):
             self._message(script, message, tooling, options, is_open=open_last and place == len(turns) - 1)
         return script
-
-    def _check(self, messages: Sequence[Message], tools: Sequence[ToolSpec], options: FormatOptions) -> None:
-        if not messages:
-            raise InvalidRequest("messages is empty; a conversation needs at least one", param="messages")
-        if any(isinstance(part, ImagePart) for message in messages for part in message.content):
-            raise InvalidRequest(f"{self.name} reads text only; a message holds an image", param="messages")
-        if options.continue_final_message and (messages[-1].role != "assistant" or messages[-1].tool_calls):
-            raise InvalidRequest(
-                "continue_final_message needs a last message of role assistant without tool calls", param="messages"
-            )
-        if self.supports_tools:
-            return
-        if tools or options.builtin_tools or any(m.tool_calls or m.role == "tool" for m in messages):
-            raise InvalidRequest(f"{self.name} knows no tools; Llama 3.1 and later do", param="tools")
-        if options.date_block == "always":
-            raise InvalidRequest(f"{self.name} knows no date block; Llama 3.1 and later do")
 
     def _preamble(
         self, script: Script, messages: Sequence[Message], tooling: Tooling, options: FormatOptions

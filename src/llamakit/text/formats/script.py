@@ -22,6 +22,14 @@ class Script:
         """Encode `text` by itself, whatever it spells."""
         self._add(self._tokenizer.encode(text))
 
+    def continuation(self, text: str) -> None:
+        """Encode `text` as going on from what is before it."""
+        self._add(self._tokenizer.encode_continuation(text))
+
+    def append(self, id: int) -> None:
+        """Append the control token with this id."""
+        self._add([id])
+
     def control(self, name: str) -> None:
         """Append the control token called `name`."""
         id = self._tokenizer.special.get(name)

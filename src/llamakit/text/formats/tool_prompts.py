@@ -8,10 +8,11 @@ wording the models know. Descriptions and schemas are plain text to whoever enco
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from llamakit.core.messages import ToolSpec
+from llamakit.text.calls.reading import parameter_schemas
 
 _JSON_HEAD: Final = (
     "Answer the user's question by making use of the following functions if needed.\n"
@@ -134,14 +135,6 @@ def _list_object(tool: ToolSpec) -> dict[str, Any]:
     ordered = {"type": "dict", "required": list(schema.get("required", ())), "properties": schema["properties"]}
     rest = {key: value for key, value in schema.items() if key not in ordered}
     return {"name": tool.name, "description": tool.description, "parameters": {**ordered, **rest}}
-
-
-def parameter_schemas(tool: ToolSpec) -> dict[str, Mapping[str, Any]]:
-    """Schema of each named parameter, in the order in which the tool lists them."""
-    properties = tool.parameters.get("properties")
-    if not isinstance(properties, Mapping):
-        return {}
-    return {str(name): schema if isinstance(schema, Mapping) else {} for name, schema in properties.items()}
 
 
 def _pretty(value: object) -> str:
