@@ -78,3 +78,43 @@ class EngineStopped(LlamakitError, RuntimeError):
 
 class MissingExtra(LlamakitError, ImportError):
     """An optional package is needed for what was asked; the message has the install line."""
+
+
+class NotFound(LlamakitError, LookupError):
+    """No such object, or it belongs to somebody else: the two look the same on purpose."""
+
+
+class Conflict(LlamakitError, ValueError):
+    """The object exists already, or changed since it was read; nothing was written."""
+
+
+class StorageError(LlamakitError, OSError):
+    """The database or the disk refused; what was not acknowledged may be wholly there or wholly absent."""
+
+
+class StorageFull(StorageError):
+    """No room is left on the disk; old data stays readable and writing works again once there is room."""
+
+
+class StorageReadOnly(StorageError):
+    """A write to the disk failed in a way that cannot be trusted, so the store takes no more writes."""
+
+
+class OutboundRefused(LlamakitError, PermissionError):
+    """The outbound policy does not allow this address, host, scheme or redirect."""
+
+
+class OutboundFailed(LlamakitError, ConnectionError):
+    """A remote host could not be reached, took too long, or sent more or other bytes than allowed."""
+
+
+class SandboxUnavailable(LlamakitError, RuntimeError):
+    """A layer that untrusted work needs is missing here, so it is refused; the message names the layer."""
+
+
+class DocumentError(LlamakitError, ValueError):
+    """A document cannot be read: damaged, hostile, too large or of an unknown kind."""
+
+
+class ToolError(LlamakitError, RuntimeError):
+    """A tool is unknown, was called with wrong arguments, or failed."""

@@ -1,0 +1,1 @@
+"""Rows, blobs and jobs that survive a kill: SQLite or PostgreSQL behind one small protocol."""

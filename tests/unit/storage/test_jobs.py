@@ -1,0 +1,238 @@
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from llamakit.core.errors import Conflict, InvalidRequest, NotFound, StorageFull
+from llamakit.core.faults import injected
+from llamakit.storage.jobs import Handler, Job, JobContext, JobQueue, JobRunner, RunnerSettings, create_jobs
+from llamakit.storage.migrations import migrate
+from llamakit.storage.sql import Database
+
+FAST = RunnerSettings(concurrency=4, heartbeat_s=0.03, lease_s=0.2, poll_s=0.03, retry_s=0.01)
+
+
+@pytest.fixture
+async def jobs(database: Database) -> Database:
+    await migrate(database, [create_jobs])
+    return database
+
+
+@asynccontextmanager
+async def running(database: Database, queue: JobQueue, **handlers: Handler) -> AsyncIterator[JobRunner]:
+    runner = JobRunner(database, queue, handlers, FAST)
+    task = asyncio.create_task(runner.run())
+    try:
+        yield runner
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def ended(queue: JobQueue, id: str, owner: str = "ann") -> Job:
+    async with asyncio.timeout(10):
+        while (job := await queue.get(owner, id)).state in ("queued", "running"):
+            await asyncio.sleep(0.01)
+        return job
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def double(context: JobContext) -> int:
+    return context.job.payload * 2
+
+
+async def test_jobs_run_to_their_results(jobs: Database):
+    queue = JobQueue(jobs)
+    ids = [await queue.enqueue("ann", "double", n) for n in range(20)]
+    async with running(jobs, queue, double=double):
+        results = [(await ended(queue, id)).result for id in ids]
+    assert results == [2 * n for n in range(20)]
+
+
+async def test_two_runners_never_share_a_job(jobs: Database):
+    queue = JobQueue(jobs)
+    started: list[str] = []
+
+    async def note(context: JobContext) -> None:
+        started.append(context.job.id)
+        await asyncio.sleep(0.005)
+
+    ids = [await queue.enqueue("ann", "note", None) for _ in range(30)]
+    async with running(jobs, queue, note=note), running(jobs, queue, note=note):
+        for id in ids:
+            assert (await ended(queue, id)).state == "done"
+    assert sorted(started) == sorted(ids)
+
+
+async def test_a_job_belongs_to_who_enqueued_it(jobs: Database):
+    queue = JobQueue(jobs)
+    seen = {}
+
+    async def note(context: JobContext) -> None:
+        seen[context.job.id] = context.job.owner
+
+    ids = {await queue.enqueue(f"owner{n % 5}", "note", None): f"owner{n % 5}" for n in range(40)}
+    async with running(jobs, queue, note=note):
+        for id, owner in ids.items():
+            await ended(queue, id, owner)
+            with pytest.raises(NotFound):
+                await queue.get("somebody", id)
+            with pytest.raises(NotFound):
+                await queue.cancel("somebody", id)
+    assert seen == ids
+
+
+async def test_the_job_of_a_dead_process_is_taken_up_with_its_progress(jobs: Database):
+    queue = JobQueue(jobs)
+    id = await queue.enqueue("ann", "count", None)
+    # What a kill -9 leaves: a running row nobody touches, with the progress it had saved.
+    await jobs.execute("UPDATE jobs SET state = 'running', attempts = 1, beats = 7, worker = 'gone', progress = '41'")
+
+    async def count(context: JobContext) -> int:
+        await context.save(context.progress + 1)
+        return context.progress
+
+    async with running(jobs, queue, count=count):
+        job = await ended(queue, id)
+    assert (job.state, job.result, job.attempts) == ("done", 42, 2)
+
+
+async def test_a_slow_job_that_shows_life_is_left_alone(jobs: Database):
+    queue = JobQueue(jobs)
+    starts = 0
+
+    async def slow(context: JobContext) -> None:
+        nonlocal starts
+        starts += 1
+        await asyncio.sleep(0.8)
+
+    id = await queue.enqueue("ann", "slow", None)
+    async with running(jobs, queue, slow=slow), running(jobs, queue, slow=slow):
+        job = await ended(queue, id)
+    assert (job.state, job.attempts, starts) == ("done", 1, 1)
+
+
+async def test_who_lost_a_job_cannot_write_to_it(jobs: Database):
+    queue = JobQueue(jobs)
+    saved: list[object] = []
+    lost = asyncio.Event()
+
+    async def robbed(context: JobContext) -> str:
+        await jobs.execute("UPDATE jobs SET attempts = attempts + 1, worker = 'other'")
+        try:
+            await context.save("mine")
+        except Conflict as error:
+            saved.append(error)
+            lost.set()
+        return "stolen result"
+
+    id = await queue.enqueue("ann", "robbed", None)
+    async with running(jobs, queue, robbed=robbed):
+        await asyncio.wait_for(lost.wait(), 5)
+        await asyncio.sleep(0.05)
+        job = await queue.get("ann", id)
+    assert len(saved) == 1
+    assert (job.state, job.progress, job.result) == ("running", None, None)
+
+
+async def test_failures_are_tried_again_then_told(jobs: Database):
+    queue = JobQueue(jobs)
+    tries = {"flaky": 0, "broken": 0, "wrong": 0}
+
+    async def flaky(context: JobContext) -> str:
+        tries["flaky"] += 1
+        if tries["flaky"] < 3:
+            raise ConnectionError("the other side hung up")
+        return "at last"
+
+    async def broken(context: JobContext) -> None:
+        tries["broken"] += 1
+        raise StorageFull("no room")
+
+    async def wrong(context: JobContext) -> None:
+        tries["wrong"] += 1
+        raise InvalidRequest("the file is no JSONL")
+
+    ids = {kind: await queue.enqueue("ann", kind, None) for kind in tries}
+    async with running(jobs, queue, flaky=flaky, broken=broken, wrong=wrong):
+        found = {kind: await ended(queue, id) for kind, id in ids.items()}
+    assert (found["flaky"].state, found["flaky"].result, tries["flaky"]) == ("done", "at last", 3)
+    assert (found["broken"].state, found["broken"].error, tries["broken"]) == ("failed", "no room", 3)
+    assert (found["wrong"].state, found["wrong"].error, tries["wrong"]) == ("failed", "the file is no JSONL", 1)
+
+
+async def test_a_job_that_kills_its_process_is_given_up(jobs: Database):
+    queue = JobQueue(jobs)
+    id = await queue.enqueue("ann", "deadly", None)
+    await jobs.execute("UPDATE jobs SET state = 'running', attempts = 3, beats = 3, worker = 'gone'")
+
+    async def deadly(context: JobContext) -> None:
+        raise AssertionError("must not run a fourth time")
+
+    async with running(jobs, queue, deadly=deadly):
+        job = await ended(queue, id)
+    assert job.state == "failed" and "given up after 3" in (job.error or "")
+
+
+async def test_cancelling_stops_the_handler(jobs: Database):
+    queue = JobQueue(jobs)
+    started, stopped = asyncio.Event(), asyncio.Event()
+
+    async def endless(context: JobContext) -> None:
+        started.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            stopped.set()
+
+    id = await queue.enqueue("ann", "endless", None)
+    async with running(jobs, queue, endless=endless):
+        await asyncio.wait_for(started.wait(), 5)
+        assert await queue.cancel("ann", id)
+        await asyncio.wait_for(stopped.wait(), 5)
+        assert not await queue.cancel("ann", id)
+    assert (await queue.get("ann", id)).state == "cancelled"
+
+
+async def test_an_orderly_stop_gives_jobs_back_at_once(jobs: Database):
+    queue = JobQueue(jobs)
+    started = asyncio.Event()
+
+    async def endless(context: JobContext) -> None:
+        started.set()
+        await asyncio.sleep(3600)
+
+    id = await queue.enqueue("ann", "endless", None)
+    async with running(jobs, queue, endless=endless):
+        await asyncio.wait_for(started.wait(), 5)
+    job = await queue.get("ann", id)
+    assert (job.state, job.attempts) == ("queued", 0)
+
+
+async def test_a_result_the_disk_refused_is_not_lost_for_ever(jobs: Database):
+    queue = JobQueue(jobs)
+    failures = iter([True, True, False, False, False])
+
+    def disk() -> None:
+        if next(failures, False):
+            raise StorageFull("no room")
+
+    id = await queue.enqueue("ann", "double", 21)
+    with injected("jobs.before_done", disk):
+        async with running(jobs, queue, double=double):
+            job = await ended(queue, id)
+    assert (job.state, job.result, job.attempts) == ("done", 42, 3)
+
+
+async def test_unknown_kinds_wait_for_who_knows_them(jobs: Database):
+    queue = JobQueue(jobs)
+    id = await queue.enqueue("ann", "other", None)
+    async with running(jobs, queue, double=double):
+        await asyncio.sleep(0.1)
+    assert (await queue.get("ann", id)).state == "queued"
