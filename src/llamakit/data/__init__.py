@@ -1,0 +1,1 @@
+"""Training examples as conversations, ids and masks: lists and arrays, never tensors."""

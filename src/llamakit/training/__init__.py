@@ -1,0 +1,1 @@
+"""Recipes over one shared loop; knows models and examples, and no server."""

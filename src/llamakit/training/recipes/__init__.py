@@ -1,0 +1,1 @@
+"""What to train, on what, for how long: one module per recipe."""

@@ -1,0 +1,143 @@
+"""Make cria, the embedded model, from nothing but this package: world, tokenizer, training, weights, card.
+
+    python -m llamakit.training.recipes.cria --out runs/cria
+
+The same command goes on where an interrupted run stopped. `--ship DIR` names the directory that gets the
+finished model (the embedded one is `src/llamakit/hub/embedded/cria`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from llamakit.core.errors import ConfigError
+from llamakit.core.model_config import ModelConfig
+from llamakit.data.conversations import encode
+from llamakit.data.packing import Row, pack
+from llamakit.data.world import world
+from llamakit.data.world.draw import Draw
+from llamakit.text.formats.format import FormatOptions
+from llamakit.text.formats.resolve import resolve_format
+from llamakit.text.formats.tool_prompts import list_instructions
+from llamakit.text.tokenizer import Tokenizer, load_tokenizer
+from llamakit.text.train_bpe import train_tiktoken
+from llamakit.training.loader import Cursor
+from llamakit.training.optim import OptimConfig
+from llamakit.training.recipes.pretrain import PretrainConfig, pretrain
+
+FORMAT = "llama3.2"
+VOCAB_SIZE = 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CriaConfig:
+    """Everything that decides the weights."""
+
+    seed: int = 1
+    tokenizer_examples: int = 20_000
+    """Examples the vocabulary is learned from."""
+    block_examples: int = 4_000
+    """Conversations generated and packed at once."""
+    row_tokens: tuple[int, ...] = (256, 512, 768, 1024, 2048)
+    full_blocks: int = 1
+    """First blocks, in which every token is a target; later only the assistant's are."""
+    num_steps: int = 1_700
+
+    @property
+    def model(self) -> ModelConfig:
+        """The shape: 5.8 M parameters."""
+        return ModelConfig(
+            vocab_size=VOCAB_SIZE,
+            dim=256,
+            num_layers=6,
+            # Half the heads of the usual 32-wide ones: on a CPU the score matrices, not the products, are the cost.
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=64,
+            ffn_dim=768,
+            tie_embeddings=True,
+            context_length=self.row_tokens[-1],
+        )
+
+
+def texts(config: CriaConfig) -> Iterator[str]:
+    """What the vocabulary is learned from."""
+    for one in world.examples(config.seed, "train", config.tokenizer_examples):
+        for message in one.messages:
+            yield message.text
+            for call in message.tool_calls:
+                yield f"[{call.name}({call.arguments})]"
+        if one.tools:
+            yield list_instructions(one.tools)
+
+
+class WorldRows:
+    """Blocks of packed training rows, each a pure function of its number."""
+
+    def __init__(self, config: CriaConfig, tokenizer: Tokenizer) -> None:
+        self._config = config
+        self._format = resolve_format(FORMAT, tokenizer)
+        if tokenizer.pad_id is None:
+            raise ConfigError("the tokenizer has no padding token")
+        self._pad_id = tokenizer.pad_id
+        self.left_out = 0
+        """Conversations longer than the longest row, so far."""
+
+    def __call__(self, block: int) -> list[Row]:
+        documents = []
+        for number in range(self._config.block_examples):
+            index = block * self._config.block_examples + number
+            one = world.example(self._config.seed, "train", index)
+            document = encode(self._format, one.messages, one.tools, _options(self._config.seed, index))
+            if len(document.ids) <= self._config.row_tokens[-1]:
+                documents.append(document)
+            else:
+                self.left_out += 1
+        return pack(documents, self._config.row_tokens, self._pad_id)
+
+
+def _options(seed: int, index: int) -> FormatOptions:
+    """Some prompts with tools show a date, because some servers send one."""
+    draw = Draw(seed + 1_000_003, "train", index)
+    today = datetime.date(2024, 1, 1) + datetime.timedelta(days=draw.number(0, 1500)) if draw.chance(0.2) else None
+    return FormatOptions(today=today)
+
+
+def train(config: CriaConfig, out: Path, *, compiled: bool) -> None:
+    """Tokenizer and weights into `out`; prints progress to stderr."""
+    out.mkdir(parents=True, exist_ok=True)
+    vocabulary = out / "tokenizer.model"
+    if not vocabulary.exists():
+        train_tiktoken(texts(config), VOCAB_SIZE, vocabulary)
+    rows = WorldRows(config, load_tokenizer(vocabulary))
+
+    def all_tokens(cursor: Cursor) -> bool:
+        return cursor.block < config.full_blocks
+
+    optim = OptimConfig(num_steps=config.num_steps)
+    run = PretrainConfig(out=out, model=config.model, optim=optim, seed=config.seed, compiled=compiled)
+    pretrain(run, rows, all_tokens, lambda line: print(line, file=sys.stderr, flush=True))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Train cria from scratch.")
+    parser.add_argument("--out", type=Path, required=True, help="directory of the run; an unfinished run goes on")
+    parser.add_argument("--steps", type=int, default=CriaConfig().num_steps, help="updates of the whole run")
+    parser.add_argument("--eager", action="store_true", help="do not compile, also where a C++ compiler is found")
+    chosen = parser.parse_args()
+    compiled = not chosen.eager and any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+    torch.set_num_threads(1)
+    train(CriaConfig(num_steps=chosen.steps), chosen.out, compiled=compiled)
+
+
+if __name__ == "__main__":
+    main()
