@@ -257,7 +257,7 @@ class Inference(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """End all work and free all memory; streams still open raise `EngineStopped`."""
+        """End all work and free all memory; streams still open raise `EngineStopped`. A second call does nothing."""
         ...
 
 

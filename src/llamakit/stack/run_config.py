@@ -28,6 +28,8 @@ class ServeConfig:
     """Settings of the provider beside models and keep_alive: context, device, threads and the like."""
     keep_alive: Duration = FIVE_MINUTES
     """How long an idle model stays loaded; below zero is for ever."""
+    preload: bool = True
+    """Load the models before the first request is taken."""
     strict: bool = False
     """Refuse unknown request fields instead of setting them aside."""
 

@@ -1,0 +1,121 @@
+"""The application: a stack and its settings -> everything that answers HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llamakit import __version__
+from llamakit.api.limits import LIMITS, Limits
+from llamakit.server.auth import Authenticator
+from llamakit.server.envelope import Envelope
+from llamakit.server.errors import NoRoute, WrongMethod, error_response
+from llamakit.server.exchange import Exchange
+from llamakit.server.metrics import Metrics
+from llamakit.server.openapi import openapi_document
+from llamakit.server.origin import OriginGuard
+from llamakit.server.routes import (
+    health,
+    management,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_models,
+    tokenize,
+)
+from llamakit.server.routing import GuardedRoute, Operation, json_response, to_routes
+from llamakit.server.service import Service
+from llamakit.stack.build import Stack
+from llamakit.stack.run_config import ServeConfig
+
+ROUTES = (openai_chat, openai_completions, openai_embeddings, openai_models, tokenize, management, health)
+CORS_HEADERS = ("authorization", "content-type", "x-api-key", "x-request-id")
+CORS_EXPOSED = ("x-request-id", "x-llamakit-ignored", "retry-after")
+
+
+def build_app(stack: Stack, config: ServeConfig, *, limits: Limits = LIMITS) -> FastAPI:
+    """The ASGI application; closes the stack when it shuts down."""
+    return build_service_app(
+        Service(
+            stack=stack,
+            config=config,
+            metrics=Metrics(stack.inference.stats),
+            authenticator=Authenticator(config),
+            limits=limits,
+        )
+    )
+
+
+def build_service_app(service: Service) -> FastAPI:
+    """The same from its parts, for whoever must hold them: the process that drains before it ends."""
+    operations = [operation for routes in ROUTES for operation in routes.operations(service)]
+    document: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not document:
+            document.update(openapi_document(operations))
+        return document
+
+    async def show_document(_: Request) -> Response:
+        return json_response(openapi())
+
+    operations.append(
+        Operation(
+            name="openapi",
+            method="GET",
+            path="/openapi.json",
+            about="This document.",
+            endpoint=show_document,
+            tag="health",
+        )
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await service.stack.aclose()
+
+    app = FastAPI(
+        title="llamakit",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _no_route},
+    )
+    app.openapi = openapi
+    app.router.routes.extend(to_routes(operations, service.authenticator))
+    if service.config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.config.cors_origins,
+            allow_methods=sorted({operation.method for operation in operations}),
+            allow_headers=CORS_HEADERS,
+            expose_headers=CORS_EXPOSED,
+        )
+    app.add_middleware(OriginGuard, config=service.config)
+    app.add_middleware(Envelope, seen=service.metrics.seen)
+    return app
+
+
+def operations_of(app: FastAPI) -> list[Operation]:
+    """Every operation of an application, read from its router."""
+    return [route.operation for route in app.router.routes if isinstance(route, GuardedRoute)]
+
+
+async def _no_route(request: Request, fault: Exception) -> Response:
+    exchange: Exchange = request.scope["state"]["exchange"]
+    if isinstance(fault, HTTPException) and fault.status_code == 405:
+        return error_response(WrongMethod(f"{request.method[:16]} is not a method of this path"), exchange.id)
+    return error_response(NoRoute("nothing is at this path; GET /openapi.json lists what there is"), exchange.id)

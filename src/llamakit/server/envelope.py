@@ -1,0 +1,111 @@
+"""Around every request: an id, the headers that every answer carries, one log line, and a last answer.
+
+A plain ASGI wrapper. Whatever escapes the routes is answered here once, so that no exception reaches the
+server below and no client waits for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llamakit.api.ids import is_plain_id, new_id
+from llamakit.server.errors import error_response
+from llamakit.server.exchange import Exchange, attach
+
+log = logging.getLogger("llamakit.server.access")
+
+MAX_IGNORED_BYTES = 2048
+"""Length of the header that names fields set aside; many are counted rather than listed."""
+MAX_NAME_CHARS = 128
+
+Seen = Callable[[Exchange, float], None]
+"""Called once a request with its record and its seconds."""
+
+
+class Envelope:
+    """Wraps the application."""
+
+    def __init__(self, app: ASGIApp, *, seen: Seen) -> None:
+        self._app = app
+        self._seen = seen
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        exchange = Exchange(id=given if is_plain_id(given) else new_id("req"), method=scope["method"])
+        attach(scope, exchange)
+        started = time.monotonic()
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                _add_headers(MutableHeaders(scope=message), exchange)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - the last one to answer; describe() logs it
+            response = error_response(fault, exchange.id)
+            if not exchange.status:
+                await response(scope, receive, send_with_headers)
+        finally:
+            self._log(exchange, time.monotonic() - started)
+
+    def _log(self, exchange: Exchange, seconds: float) -> None:
+        self._seen(exchange, seconds)
+        facts = {
+            "request_id": exchange.id,
+            "method": exchange.method,
+            "route": exchange.route,
+            "status": exchange.status,
+            "ms": round(seconds * 1000, 1),
+            "principal": exchange.principal.name,
+        }
+        if exchange.model is not None:
+            facts["model"] = exchange.model[:MAX_NAME_CHARS]
+        if exchange.outcome:
+            facts["outcome"] = exchange.outcome
+            facts["prompt_tokens"] = exchange.prompt_tokens
+            facts["completion_tokens"] = exchange.completion_tokens
+        if exchange.ignored:
+            facts["ignored"] = header_of(exchange.ignored)
+        log.info("%s %s %s", exchange.method, exchange.route, exchange.status, extra={"facts": facts})
+
+
+def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:
+    headers["x-request-id"] = exchange.id
+    headers["x-content-type-options"] = "nosniff"
+    if exchange.ignored:
+        headers["x-llamakit-ignored"] = header_of(exchange.ignored)
+
+
+def header_of(names: tuple[str, ...]) -> str:
+    """Field paths as one header value: what a header cannot hold is escaped, and a long list is counted."""
+    shown: list[str] = []
+    length = 0
+    for position, name in enumerate(names):
+        short = name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}..."
+        safe = "".join(
+            char if char.isascii() and char.isprintable() and char not in ", %" else _percent(char) for char in short
+        )
+        length += len(safe) + 2
+        if length > MAX_IGNORED_BYTES:
+            shown.append(f"and-{len(names) - position}-more")
+            break
+        shown.append(safe)
+    return ", ".join(shown)
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode())

@@ -1,0 +1,54 @@
+"""What the server remembers of one HTTP request while it answers it: for headers, logs and metrics.
+
+Holds no header, no key and no text of the request or the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Principal:
+    """Who asks."""
+
+    name: str
+    """Safe to log: `local`, or the beginning of the hash of a key."""
+    salt: str = ""
+    """Keeps cached prefixes of one principal from the others."""
+
+
+ANONYMOUS = Principal(name="local")
+
+
+@dataclass(kw_only=True, slots=True)
+class Exchange:
+    """One request and what became of it."""
+
+    id: str
+    method: str
+    route: str = "(none)"
+    """Template of the route that matched, never the path itself."""
+    principal: Principal = ANONYMOUS
+    model: str | None = None
+    ignored: tuple[str, ...] = ()
+    """Paths of request fields that were set aside."""
+    status: int = 0
+    outcome: str = ""
+    """How a generation ended: finished, cancelled, failed."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def attach(scope: Scope, exchange: Exchange) -> None:
+    """Put the record where `exchange_of` finds it."""
+    scope.setdefault("state", {})["exchange"] = exchange
+
+
+def exchange_of(request: Request) -> Exchange:
+    """The record of this request."""
+    exchange: Exchange = request.scope["state"]["exchange"]
+    return exchange

@@ -1,0 +1,86 @@
+"""The OpenAPI 3.1 document, made from the table of operations and the wire types it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from llamakit import __version__
+from llamakit.api.openai_errors import ErrorBody
+from llamakit.api.wire import Wire
+from llamakit.server.routing import Operation
+
+_REF = "#/components/schemas/{model}"
+_PLACE = re.compile(r"{(\w+)(?::\w+)?}")
+
+
+def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The whole document as plain values."""
+    kinds = {kind for operation in operations for kind in _kinds(operation)} | {ErrorBody}
+    ordered = sorted(kinds, key=lambda kind: kind.__name__)
+    named, schemas = models_json_schema([(kind, "validation") for kind in ordered], ref_template=_REF)
+    refs: dict[type[Wire], Any] = {kind: named[kind, "validation"] for kind in ordered}
+    paths: dict[str, Any] = {}
+    for operation in operations:
+        path = _PLACE.sub(r"{\1}", operation.path)
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, refs)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "llamakit",
+            "version": __version__,
+            "description": "Llama models behind OpenAI's API, with extensions that standard clients tolerate.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas.get("$defs", {}),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _kinds(operation: Operation) -> list[type[Wire]]:
+    return [kind for kind in (operation.body, operation.answer, operation.chunk) if kind is not None]
+
+
+def _operation(operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.about,
+        "tags": [operation.tag],
+        "security": [] if operation.is_public else [{"key": []}],
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in _PLACE.findall(operation.path)
+        ]
+        + [
+            {"name": query.name, "in": "query", "description": query.about, "schema": {"type": "string"}}
+            for query in operation.query
+        ],
+        "responses": {
+            "200": {"description": "The answer.", "content": _content(operation, refs)},
+            "4XX": _error("The request is at fault.", refs),
+            "5XX": _error("The server is at fault, or has no room now.", refs),
+        },
+    }
+    if operation.body is not None:
+        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[operation.body]}}}
+    if operation.chunk is not None:
+        made["x-llama-stream"] = True
+    return made
+
+
+def _content(operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, Any]:
+    if operation.answer is None:
+        return {"text/plain": {"schema": {"type": "string"}}}
+    content: dict[str, Any] = {"application/json": {"schema": refs[operation.answer]}}
+    if operation.chunk is not None:
+        content["text/event-stream"] = {"schema": refs[operation.chunk]}
+    return content
+
+
+def _error(about: str, refs: dict[type[Wire], Any]) -> dict[str, Any]:
+    return {"description": about, "content": {"application/json": {"schema": refs[ErrorBody]}}}

@@ -1,0 +1,88 @@
+"""uvicorn's HTTP/1.1 protocol with the deadlines it lacks: for headers to arrive, and for a reader to read.
+
+A client that sends its headers a byte at a time, or takes an answer and stops reading, would otherwise hold
+its connection for ever. Deadlines are absolute: a byte now and then does not move them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from llamakit.api.limits import Limits
+from llamakit.api.openai_answer import to_json
+from llamakit.api.openai_errors import error_body
+
+log = logging.getLogger(__name__)
+
+
+def protocol_class(limits: Limits) -> type[H11Protocol]:
+    """The protocol under `limits`; uvicorn makes one of it per connection."""
+
+    class LimitedProtocol(H11Protocol):
+        """One connection."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._header_timer: asyncio.TimerHandle | None = None
+            self._write_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._await_headers()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is h11.IDLE:
+                self._await_headers()
+            else:
+                self._stop_header_timer()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_header_timer()
+            self.resume_writing()
+            super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            if self._write_timer is None:
+                self._write_timer = self.loop.call_later(limits.stalled_write_s, self._drop, "did not read its answer")
+
+        def resume_writing(self) -> None:
+            if self._write_timer is not None:
+                self._write_timer.cancel()
+                self._write_timer = None
+            if self.flow is not None:
+                super().resume_writing()
+
+        def send_400_response(self, msg: str) -> None:
+            """What h11 refuses is answered in the one error shape too."""
+            body = to_json(error_body(msg, kind="invalid_request_error")).encode()
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+            ]
+            response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
+
+        def _await_headers(self) -> None:
+            if self._header_timer is None:
+                self._header_timer = self.loop.call_later(limits.header_s, self._drop, "did not complete its headers")
+
+        def _stop_header_timer(self) -> None:
+            if self._header_timer is not None:
+                self._header_timer.cancel()
+                self._header_timer = None
+
+        def _drop(self, fault: str) -> None:
+            log.info("dropped a connection that %s in time", fault)
+            self.transport.abort()
+
+    return LimitedProtocol

@@ -1,0 +1,39 @@
+"""`POST /v1/embeddings`."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llamakit.api.ids import new_id
+from llamakit.api.openai_embeddings import WireEmbeddingRequest, WireEmbeddings, to_body, to_request
+from llamakit.server.exchange import exchange_of
+from llamakit.server.gone import while_wanted
+from llamakit.server.routing import Operation, json_response
+from llamakit.server.service import Service
+
+
+def operations(service: Service) -> list[Operation]:
+    """The operations of this API."""
+
+    async def create_embedding(http: Request) -> Response:
+        wire = await service.read(http, WireEmbeddingRequest)
+        exchange = exchange_of(http)
+        exchange.model = wire.model
+        request = to_request(wire, request_id=new_id("embd"), salt=exchange.principal.salt)
+        made = await while_wanted(service.inference.embed(request), http.receive, service.drain)
+        exchange.prompt_tokens = made.prompt_tokens
+        return json_response(to_body(wire, made))
+
+    return [
+        Operation(
+            name="createEmbedding",
+            method="POST",
+            path="/v1/embeddings",
+            about="Vectors of texts or token ids.",
+            endpoint=create_embedding,
+            tag="embeddings",
+            body=WireEmbeddingRequest,
+            answer=WireEmbeddings,
+        )
+    ]

@@ -1,0 +1,97 @@
+"""Routes as data: what each takes and gives, and the guard that every one of them stands behind.
+
+The table serves three readers: the router, the OpenAPI document, and the tests that walk over every route.
+There is no other way to add a route, so none can be forgotten by the guard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from llamakit.api.wire import Wire
+from llamakit.server.auth import Authenticator
+from llamakit.server.errors import error_response
+from llamakit.server.exchange import exchange_of
+from llamakit.server.gone import ClientGone
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+CLIENT_CLOSED_REQUEST = 499
+"""What the log says of a request whose client left; nobody receives it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """A parameter in the query string."""
+
+    name: str
+    about: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """One method on one path."""
+
+    name: str
+    """Unique; the operation id of the OpenAPI document."""
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    about: str
+    endpoint: Endpoint
+    tag: str
+    body: type[Wire] | None = None
+    answer: type[Wire] | None = None
+    """Type of the JSON answer; None for text."""
+    chunk: type[Wire] | None = None
+    """Type of a server-sent event, where the answer can be streamed."""
+    query: tuple[Query, ...] = ()
+    is_public: bool = False
+    """Answered without a key: only what tells nothing but that the server is there."""
+
+
+class GuardedRoute(Route):
+    """A route whose endpoint runs only for a known principal."""
+
+    def __init__(self, operation: Operation, authenticator: Authenticator) -> None:
+        self.operation = operation
+        super().__init__(
+            operation.path, _guarded(operation, authenticator), methods=[operation.method], name=operation.name
+        )
+        # Starlette lets HEAD follow GET; here a route answers what it says and nothing else.
+        self.methods = {operation.method}
+
+
+def to_routes(operations: Iterable[Operation], authenticator: Authenticator) -> list[GuardedRoute]:
+    """The routes of a table of operations."""
+    return [GuardedRoute(operation, authenticator) for operation in operations]
+
+
+def json_response(value: Any, *, status: int = 200) -> Response:
+    """Plain values as a JSON answer."""
+    return Response(to_json(value, inf_nan_mode="null"), status_code=status, media_type="application/json")
+
+
+def _guarded(operation: Operation, authenticator: Authenticator) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        exchange = exchange_of(request)
+        exchange.route = operation.path
+        try:
+            if not operation.is_public:
+                exchange.principal = authenticator.identify(request.headers)
+            return await operation.endpoint(request)
+        except ClientGone:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        except asyncio.CancelledError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - every failure becomes an answer; describe() logs our bugs
+            return error_response(fault, exchange.id)
+
+    return endpoint

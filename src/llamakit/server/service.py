@@ -1,0 +1,98 @@
+"""What every route works with: the stack, the settings, the limits, and the books."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from llamakit.api.inference import AnswerStream, Inference
+from llamakit.api.limits import LIMITS, Limits
+from llamakit.api.wire import Wire
+from llamakit.core.messages import Answer, AnswerEvent, AnswerFold
+from llamakit.server.auth import Authenticator
+from llamakit.server.body import read_wire
+from llamakit.server.exchange import Exchange, exchange_of
+from llamakit.server.gone import Drain, while_wanted
+from llamakit.server.merge import merged
+from llamakit.server.metrics import Meter, Metrics
+from llamakit.server.sse import EventStream
+from llamakit.stack.build import Stack
+from llamakit.stack.run_config import ServeConfig
+
+W = TypeVar("W", bound=Wire)
+Write = Callable[[int, AnswerEvent], Iterator[str]]
+"""Chunks that an event of the n-th stream makes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """One application's common ground."""
+
+    stack: Stack
+    config: ServeConfig
+    metrics: Metrics
+    authenticator: Authenticator
+    limits: Limits = LIMITS
+    drain: Drain = field(default_factory=Drain)
+
+    @property
+    def inference(self) -> Inference:
+        """The models."""
+        return self.stack.inference
+
+    async def read(
+        self, request: Request, kind: type[W], set_aside: Callable[[W], tuple[str, ...]] = lambda _: ()
+    ) -> W:
+        """The request's body as `kind`, under the limits and the strictness of this server."""
+        strict = self.config.strict
+        return await read_wire(request, kind, limits=self.limits, strict=strict, set_aside=set_aside)
+
+    async def whole(self, request: Request, model: str, streams: Sequence[AnswerStream]) -> list[Answer]:
+        """Every stream to its end, as answers; stops when the client leaves."""
+        folds = [AnswerFold() for _ in streams]
+
+        async def run() -> list[Answer]:
+            async with aclosing(self._metered(request, model, streams)) as events:
+                async for position, event in events:
+                    folds[position].add(event)
+            return [fold.answer() for fold in folds]
+
+        return await while_wanted(run(), request.receive, self.drain)
+
+    def streamed(self, request: Request, model: str, streams: Sequence[AnswerStream], write: Write) -> EventStream:
+        """The streams as server-sent events; stops when the client leaves."""
+
+        async def pieces() -> AsyncGenerator[str, None]:
+            async with aclosing(self._metered(request, model, streams)) as events:
+                async for position, event in events:
+                    for piece in write(position, event):
+                        yield piece
+
+        return EventStream(pieces(), request_id=exchange_of(request).id, drain=self.drain, ping_s=self.config.ping_s)
+
+    def _metered(
+        self, request: Request, model: str, streams: Sequence[AnswerStream]
+    ) -> AsyncGenerator[tuple[int, AnswerEvent], None]:
+        exchange = exchange_of(request)
+        watched = [_watched(stream, self.metrics, model, exchange) for stream in streams]
+        return merged(watched, self.limits.concurrent_prompts)
+
+
+async def _watched(stream: AnswerStream, metrics: Metrics, model: str, exchange: Exchange) -> AnswerStream:
+    """The same events, counted from the moment the first is asked for."""
+    meter = Meter(metrics, model, exchange)
+    fault: BaseException | None = None
+    try:
+        async with aclosing(stream) as events:
+            async for event in events:
+                meter.see(event)
+                yield event
+    except BaseException as raised:
+        fault = raised
+        raise
+    finally:
+        meter.end(fault)
