@@ -65,16 +65,13 @@ class CheckedFile:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
-        self._file = io.FileIO(handle, "r", closefd=True)
         info = os.fstat(handle)
         self.size = info.st_size
+        if not stat.S_ISREG(info.st_mode) or self.size == 0:
+            os.close(handle)
+            raise CheckpointError(f"{path}: is {'empty' if stat.S_ISREG(info.st_mode) else 'not a regular file'}")
+        self._file = io.FileIO(handle, "r", closefd=True)
         self._map: mmap.mmap | None = None
-        if not stat.S_ISREG(info.st_mode):
-            self.close()
-            raise CheckpointError(f"{path}: is not a regular file")
-        if self.size == 0:
-            self.close()
-            raise CheckpointError(f"{path}: is empty")
         self.allowance = Allowance(path, self.size)
 
     def __enter__(self) -> CheckedFile:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from llamakit.checkpoints.checked_file import MAX_HEADER_BYTES, MAX_TENSORS, Allowance, CheckedFile
+from llamakit.checkpoints.checked_file import MAX_HEADER_BYTES, MAX_TENSORS, CheckedFile
 from llamakit.checkpoints.gguf_blocks import ENCODINGS, type_name
 from llamakit.checkpoints.stored import StoredTensor
 from llamakit.core.errors import UnsupportedFormat
@@ -78,10 +78,11 @@ class GgufFile:
             self._file.close()
             raise
 
-    @property
-    def allowance(self) -> Allowance:
-        """What parsing may still allocate."""
-        return self._file.allowance
+    def __enter__(self) -> GgufFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file; mapped tensors stay valid."""

@@ -168,18 +168,20 @@ def _encode_q5_k(values: Tensor) -> Tensor:
 
 def _fit_scale(x: Tensor) -> Tensor:
     """Signed scale `[n, 16]` that fits x = q * scale, q in [-32, 31], best over several roundings."""
-    weight, extreme = x.square(), _extreme(x)
-    best_gain = torch.zeros_like(extreme)
-    best = torch.zeros_like(extreme)
+    extreme = _extreme(x)
+    # Relative to the extreme value, so that squares neither overflow nor vanish.
+    x = x * _reciprocal(extreme)
+    weight = x.square()
+    best_gain, best = torch.zeros_like(extreme), torch.zeros_like(extreme)
     for trial in range(-4, 5):
-        q = (x * _reciprocal(extreme / -(32 + 0.2 * trial))).round().clamp(-32, 31)
+        q = (x * -(32 + 0.2 * trial)).round().clamp(-32, 31)
         wq = weight * q
         wqq, wxq = (wq * q).sum(-1, keepdim=True), (wq * x).sum(-1, keepdim=True)
         # The error at the best scale wxq / wqq is a constant minus this gain.
         gain = wxq.square() * _reciprocal(wqq)
         better = gain > best_gain
         best_gain, best = torch.where(better, gain, best_gain), torch.where(better, wxq * _reciprocal(wqq), best)
-    return best[..., 0]
+    return (best * extreme)[..., 0]
 
 
 def _encode_q6_k(values: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from llamakit.checkpoints.checked_file import MAX_DIMS, MAX_TENSORS, CheckedFile
 from llamakit.checkpoints.stored import PLAIN, StoredTensor, span
 from llamakit.checkpoints.torch_zip import Member, open_archive, read_member
 
-_MAX_STEPS = 1_000_000
+_MAX_STEPS = 300_000
 """Opcodes run at most; a file of Llama 3.1 405B has about 40 thousand."""
 _MAX_NAME = 100
 _REBUILD, _PARAMETER, _ORDERED = (
@@ -77,6 +77,12 @@ class TorchFile:
         except BaseException:
             self._file.close()
             raise
+
+    def __enter__(self) -> TorchFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file; mapped tensors stay valid."""

@@ -42,6 +42,12 @@ class SafetensorsFile:
             self._file.close()
             raise
 
+    def __enter__(self) -> SafetensorsFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the file; mapped tensors stay valid."""
         self._file.close()

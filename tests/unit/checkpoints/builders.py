@@ -1,0 +1,106 @@
+"""Writes small checkpoints of every format for the tests of this room."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llamakit.checkpoints import names
+from llamakit.checkpoints.gguf_write import save_gguf
+from llamakit.checkpoints.save import save_hf
+from llamakit.core.model_config import ModelConfig
+from llamakit.models.llama import Llama
+from llamakit.text.gguf_vocab import TokenizerFields
+
+
+def meta_tensors(model: Llama) -> dict[str, Tensor]:
+    """The model's weights under Meta's names and in Meta's row order."""
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        heads = names.rotary_heads(name, model.config)
+        stored = tensor if heads is None else names.to_neighbours(tensor, heads)
+        tensors[names.translate(name, "hf", "meta")] = stored.clone()
+    return tensors
+
+
+def meta_params(config: ModelConfig, **changes: Any) -> dict[str, Any]:
+    """params.json of this shape; the width rule gives `ffn_dim` because that is the multiple it rounds up to."""
+    return {
+        "dim": config.dim,
+        "n_layers": config.num_layers,
+        "n_heads": config.num_heads,
+        "n_kv_heads": config.num_kv_heads,
+        "vocab_size": config.vocab_size,
+        "multiple_of": config.ffn_dim,
+        "ffn_dim_multiplier": 0.01,
+        "norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+    } | changes
+
+
+def write_meta(
+    directory: Path,
+    model: Llama,
+    *,
+    ranks: int = 1,
+    embedding_axis: int = 0,
+    kv_copies: int = 1,
+    extra: dict[str, Tensor] | None = None,
+    **params: Any,
+) -> Path:
+    """A Meta directory; `kv_copies` ranks share each part of the key and value weights."""
+    directory.mkdir(exist_ok=True)
+    (directory / "params.json").write_text(json.dumps(meta_params(model.config, **params)))
+    tensors = meta_tensors(model) | (extra or {})
+    for rank in range(ranks):
+        part = {name: _part(name, tensor, rank, ranks, embedding_axis, kv_copies) for name, tensor in tensors.items()}
+        torch.save(part, directory / f"consolidated.{rank:02}.pth")
+    return directory
+
+
+def _part(name: str, tensor: Tensor, rank: int, ranks: int, embedding_axis: int, kv_copies: int) -> Tensor:
+    canonical = names.translate(name, "meta", "hf")
+    split = "none" if canonical is None else names.split_of(canonical)
+    if split == "none":
+        return tensor.clone()
+    axis = {"rows": 0, "columns": 1, "embedding": embedding_axis}[split]
+    if name.endswith(("wk.weight", "wv.weight")):
+        return tensor.chunk(ranks // kv_copies, axis)[rank // kv_copies].clone()
+    return tensor.chunk(ranks, axis)[rank].clone()
+
+
+def write_hf(directory: Path, model: Llama, **options: Any) -> Path:
+    """A Hugging Face directory."""
+    return save_hf(model, model.config, directory, **options)
+
+
+def write_gguf(path: Path, model: Llama, **options: Any) -> Path:
+    """A GGUF file with a small tokenizer."""
+    fields = options.pop("tokenizer", spm_fields(model.config.vocab_size))
+    return save_gguf(model, model.config, path, tokenizer=fields, **options)
+
+
+def spm_fields(vocab_size: int) -> TokenizerFields:
+    """A SentencePiece vocabulary of bytes, letters and a few words."""
+    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)]
+    pieces += [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
+    words = ["▁", "t", "h", "e", "▁t", "he", "▁the", "l", "a", "m", "ll", "▁l", "am"]
+    pieces += [(word, -float(rank), 1) for rank, word in enumerate(words)]
+    pieces += [(f"▁word{i}", -1000.0 - i, 1) for i in range(max(0, vocab_size - len(pieces)))]
+    pieces = pieces[:vocab_size]
+    return TokenizerFields(
+        model="llama",
+        pre="default",
+        tokens=[text for text, _, _ in pieces],
+        scores=[score for _, score, _ in pieces],
+        token_types=[kind for _, _, kind in pieces],
+        bos_id=1,
+        eos_id=2,
+        unk_id=0,
+        add_bos=True,
+        add_space_prefix=True,
+    )
