@@ -1,0 +1,1 @@
+"""A path and messages in, events out: where text meets the engine."""

@@ -1,0 +1,216 @@
+"""From a name to a running engine: locate, load, choose dtype, format, context and cache.
+
+The only place that knows files, text and tensors at once; it puts the parts together and forgets them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import torch
+
+from llamakit.checkpoints.adapter import merge_adapter
+from llamakit.checkpoints.load import Loaded, load_model
+from llamakit.checkpoints.open import open_checkpoint
+from llamakit.checkpoints.reader import Generation, Metadata
+from llamakit.core.errors import ConfigError, InvalidRequest
+from llamakit.core.messages import Message, TextPart
+from llamakit.engine.config import EngineConfig, SpeculationConfig
+from llamakit.engine.engine import Engine
+from llamakit.hub.locate import Located, resolve_model
+from llamakit.models.llama import Llama
+from llamakit.runtime.memory import available_bytes, plan_cache
+from llamakit.text.formats.format import PromptFormat
+from llamakit.text.formats.resolve import detect_format, resolve_format
+from llamakit.text.tokenizer import Tokenizer, load_tokenizer
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadOptions:
+    """How a model is loaded; every default is chosen from the checkpoint and the machine."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of weights and computation; auto is bfloat16 where the processor computes in it, else float32."""
+    device: str = "auto"
+    """cpu, cuda or cuda:N; auto takes a CUDA device if there is one."""
+    threads: int | None = None
+    """Threads to compute with; None is one a physical core."""
+    context: int | None = None
+    """Most tokens of prompt and answer; None is the model's own, as far as memory holds it."""
+    cache_bytes: int | None = None
+    """Bytes for keys and values; None takes a share of what is free."""
+    prompt_format: str | None = None
+    """Name of the prompt format, where the checkpoint's own is not recognised."""
+    speculation: bool = True
+    """Propose tokens from the text itself; switches itself off where it does not pay."""
+    draft: str | None = None
+    """A smaller model with the same vocabulary that proposes tokens."""
+    max_sequences: int = 64
+    """Sequences computed together."""
+
+
+@dataclass(kw_only=True)
+class Opened:
+    """The parts of a loaded model."""
+
+    name: str
+    path: Path
+    model: Llama
+    engine: Engine
+    tokenizer: Tokenizer
+    prompt_format: PromptFormat
+    metadata: Metadata
+    context: int
+    cache_bytes: int
+    stop_ids: frozenset[int]
+    sampling_defaults: dict[str, Any]
+    prelude: tuple[Message, ...]
+    """What every conversation with a created model begins with."""
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of all parameters."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+
+def open_model(name: str, options: LoadOptions, *, progress: Callable[[int, int], None] | None = None) -> Opened:
+    """Load the model that `name` says; raises UnknownModel, CheckpointError or ConfigError."""
+    located = resolve_model(name)
+    device = _device(options.device)
+    torch.set_num_threads(options.threads or psutil.cpu_count(logical=False) or 1)
+    loaded = _load(located, options, device, progress)
+    tokenizer = load_tokenizer(_required(loaded.tokenizer_source, located))
+    model = loaded.model
+    recipe = located.recipe
+    context = options.context or (recipe.context if recipe is not None else None)
+    draft = _draft(options.draft, model, device) if options.draft is not None else None
+    plan = plan_cache(
+        model.config,
+        itemsize=model.dtype.itemsize,
+        available=_available(device),
+        context=context,
+        cache_bytes=options.cache_bytes,
+    )
+    engine = Engine(
+        model,
+        EngineConfig(
+            max_sequences=options.max_sequences,
+            max_context=plan.context,
+            cache_bytes=plan.cache_bytes,
+            speculation=SpeculationConfig() if options.speculation else SpeculationConfig(max_tokens=0),
+        ),
+        draft=draft,
+    )
+    defaults = _defaults(loaded.generation)
+    if recipe is not None:
+        defaults |= recipe.sampling()
+    return Opened(
+        name=located.ref.name,
+        path=located.path,
+        model=model,
+        engine=engine,
+        tokenizer=tokenizer,
+        prompt_format=_format(options, located, loaded, tokenizer),
+        metadata=loaded.metadata,
+        context=plan.context,
+        cache_bytes=plan.cache_bytes,
+        stop_ids=frozenset(loaded.generation.eos_ids) | frozenset(tokenizer.eos_ids),
+        sampling_defaults=defaults,
+        prelude=_prelude(located),
+    )
+
+
+def best_dtype(stored: str, device: torch.device) -> torch.dtype:
+    """The dtype to compute in for weights stored as `stored`: float32 stays, the rest goes to the fastest half."""
+    if stored.upper() == "F32":
+        return torch.float32
+    if device.type != "cpu":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+def _load(
+    located: Located, options: LoadOptions, device: torch.device, progress: Callable[[int, int], None] | None
+) -> Loaded:
+    if options.dtype == "auto":
+        with open_checkpoint(located.path) as reader:
+            dtype = best_dtype(reader.metadata().quantization, device)
+    else:
+        dtype = _DTYPES[options.dtype]
+    loaded = load_model(located.path, dtype=dtype, device=device, progress=progress)
+    for adapter in located.recipe.adapters if located.recipe is not None else ():
+        merge_adapter(loaded.model, Path(adapter))
+    return loaded
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is usable here; leave device at auto, or install a CUDA build of torch")
+    return device
+
+
+def _available(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available_bytes()
+
+
+def _draft(name: str, target: Llama, device: torch.device) -> Llama:
+    draft = load_model(resolve_model(name).path, dtype=target.dtype, device=device).model
+    if draft.config.vocab_size != target.config.vocab_size:
+        raise ConfigError(
+            f"the draft model {name} has {draft.config.vocab_size} tokens, the model {target.config.vocab_size}; "
+            "they must share one vocabulary"
+        )
+    return draft
+
+
+def _required(source: Any, located: Located) -> Any:
+    if source is None:
+        raise InvalidRequest(
+            f"{located.path} has no tokenizer; put tokenizer.json or tokenizer.model beside the weights"
+        )
+    return source
+
+
+def _format(options: LoadOptions, located: Located, loaded: Loaded, tokenizer: Tokenizer) -> PromptFormat:
+    name = options.prompt_format or located.prompt_format
+    if name is None:
+        name = detect_format(
+            tokenizer, name=located.ref.name, chat_template=loaded.metadata.chat_template, config=loaded.model.config
+        )
+    return resolve_format(name, tokenizer)
+
+
+def _defaults(generation: Generation) -> dict[str, Any]:
+    fields = {
+        "temperature": generation.temperature,
+        "top_p": generation.top_p,
+        "top_k": generation.top_k,
+        "repetition_penalty": generation.repetition_penalty,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _prelude(located: Located) -> tuple[Message, ...]:
+    if located.recipe is None:
+        return ()
+    start = [("system", located.recipe.system)] if located.recipe.system is not None else []
+    turns = [*start, *located.recipe.messages]
+    return tuple(
+        dataclasses.replace(Message(role="user"), role=role, content=(TextPart(text=text),))  # type: ignore[arg-type]
+        for role, text in turns
+    )
