@@ -4,6 +4,7 @@ The paged reference is batch-invariant on CPU: every query tile has `TILE_QUERIE
 sequence, every product has one shape, keys come in chunks of `CHUNK_KEYS` aligned at position 0 and
 are folded in order by an online softmax (Milakov & Gimelshein, 2018). So a query's bits depend on
 its own keys only: not on its batch mates, nor on how its prompt was cut. Arithmetic is float32.
+The compiled kernel (`cpu/attention.h`) makes the same promise with its own order of additions.
 
 Legend: N flat tokens, H query heads, K key/value heads, G = H / K, D head dim, R rows of a query tile
 (TILE_QUERIES * G), A active tiles, C keys of a chunk.
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from llamakit.kernels import native
 
 TILE_QUERIES = 8
 CHUNK_KEYS = 128
@@ -39,6 +42,7 @@ class AttentionBatch:
         self.block_tables = block_tables
         self.block_tokens = block_tokens
         self._tiles: _Tiles | None = None
+        self._tables: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
     def tiles(self) -> _Tiles:
@@ -46,6 +50,15 @@ class AttentionBatch:
         if self._tiles is None:
             self._tiles = _Tiles(self)
         return self._tiles
+
+    @property
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Query starts, context lengths and block tables as the compiled kernel reads them: contiguous int32."""
+        if self._tables is None:
+            starts = torch.tensor(self.query_starts, dtype=torch.int32)
+            contexts = torch.tensor(self.context_lens, dtype=torch.int32)
+            self._tables = (starts, contexts, self.block_tables.to(torch.int32).contiguous())
+        return self._tables
 
 
 class _Tiles:
@@ -78,8 +91,31 @@ class _Tiles:
 
 def write_kv(k_pool: Tensor, v_pool: Tensor, slots_N: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> None:
     """Store keys and values at `slots_N` (block * block_tokens + offset) of pools `[blocks, block_tokens, K, D]`."""
+    if native.is_traced(k_NKD):
+        torch.ops.llamakit.write_kv(k_pool, v_pool, slots_N, k_NKD, v_NKD)
+    else:
+        _write_kv(k_pool, v_pool, slots_N, k_NKD, v_NKD)
+
+
+def _write_kv(k_pool: Tensor, v_pool: Tensor, slots_N: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> None:
+    library = native.library() if k_pool.device.type == "cpu" and not torch.is_grad_enabled() else None
+    if library is not None and _in_reach(k_pool, v_pool, k_NKD, v_NKD) and slots_N.dtype == torch.int64:
+        library.write_kv(k_pool, slots_N, k_NKD, native.num_threads())
+        library.write_kv(v_pool, slots_N, v_NKD, native.num_threads())
+        return
     k_pool.view(-1, *k_pool.shape[2:]).index_copy_(0, slots_N, k_NKD.to(k_pool.dtype))
     v_pool.view(-1, *v_pool.shape[2:]).index_copy_(0, slots_N, v_NKD.to(v_pool.dtype))
+
+
+def _in_reach(k_pool: Tensor, v_pool: Tensor, *rows: Tensor) -> bool:
+    """Whether the compiled kernels read these pools and rows."""
+    return (
+        native.takes(k_pool, v_pool)
+        and native.takes(*rows)
+        and k_pool.is_contiguous()
+        and v_pool.is_contiguous()
+        and k_pool.shape == v_pool.shape
+    )
 
 
 def paged_attention(q_NHD: Tensor, k_pool: Tensor, v_pool: Tensor, batch: AttentionBatch, scale: float) -> Tensor:
@@ -87,6 +123,15 @@ def paged_attention(q_NHD: Tensor, k_pool: Tensor, v_pool: Tensor, batch: Attent
 
     The keys of the queries themselves must already be in the pools (`write_kv`).
     """
+    if native.is_traced(q_NHD):
+        return torch.ops.llamakit.paged_attention(q_NHD, k_pool, v_pool, *batch.tables, scale)
+    library = native.library() if q_NHD.device.type == "cpu" and not torch.is_grad_enabled() else None
+    if library is not None and _in_reach(k_pool, v_pool, q_NHD):
+        return library.attention(q_NHD, k_pool, v_pool, *batch.tables, scale, native.num_threads())
+    return _reference(q_NHD, k_pool, v_pool, batch, scale)
+
+
+def _reference(q_NHD: Tensor, k_pool: Tensor, v_pool: Tensor, batch: AttentionBatch, scale: float) -> Tensor:
     num_tokens, num_heads, head_dim = q_NHD.shape
     num_kv = k_pool.shape[2]
     group = num_heads // num_kv
@@ -150,3 +195,35 @@ def causal_attention(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, mask: Tenso
         enable_gqa=True,
     )
     return out.transpose(1, 2)
+
+
+@torch.library.custom_op("llamakit::write_kv", mutates_args=("k_pool", "v_pool"))
+def _write_kv_op(k_pool: Tensor, v_pool: Tensor, slots_N: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> None:
+    _write_kv(k_pool, v_pool, slots_N, k_NKD, v_NKD)
+
+
+@torch.library.custom_op("llamakit::paged_attention", mutates_args=())
+def _paged_attention_op(
+    q_NHD: Tensor,
+    k_pool: Tensor,
+    v_pool: Tensor,
+    query_starts: Tensor,
+    context_lens: Tensor,
+    block_tables: Tensor,
+    scale: float,
+) -> Tensor:
+    batch = AttentionBatch(query_starts.tolist(), context_lens.tolist(), block_tables, k_pool.shape[1])
+    return paged_attention(q_NHD, k_pool, v_pool, batch, scale)
+
+
+@torch.library.register_fake("llamakit::paged_attention")
+def _(
+    q_NHD: Tensor,
+    k_pool: Tensor,
+    v_pool: Tensor,
+    query_starts: Tensor,
+    context_lens: Tensor,
+    block_tables: Tensor,
+    scale: float,
+) -> Tensor:
+    return torch.empty_like(q_NHD)

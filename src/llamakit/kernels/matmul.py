@@ -4,7 +4,8 @@ A BLAS picks its kernel, and so its order of additions, by the number of rows. T
 then get different bits alone, in a batch and in a chunk of a prompt, and sooner or later another
 word. On a CPU without gradients every product therefore runs in tiles of exactly `TILE_ROWS` rows:
 one shape, one kernel, one order. While decoding, a tile costs what a single row costs, because the
-weights have to be read anyway.
+weights have to be read anyway. The compiled kernel needs no such tiles: each of its outputs is one
+chain of additions, whatever the batch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from llamakit.kernels import native
 
 TILE_ROWS = 32
 """Rows of one product. Decode stays bound by memory up to about this many rows."""
@@ -24,8 +27,27 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() or x.device.type != "cpu":
         return F.linear(x, weight)
+    if native.is_traced(x):
+        return torch.ops.llamakit.linear(x, weight)
+    return _linear(x, weight)
+
+
+def _linear(x: Tensor, weight: Tensor) -> Tensor:
+    library = native.library()
+    if library is not None and native.takes(x, weight) and weight.stride(-1) == 1:
+        return library.linear(x, weight, native.num_threads())
     rows = x.reshape(-1, x.shape[-1])
     return _tiled(rows, weight).reshape(*x.shape[:-1], weight.shape[0])
+
+
+@torch.library.custom_op("llamakit::linear", mutates_args=())
+def _linear_op(x: Tensor, weight: Tensor) -> Tensor:
+    return _linear(x, weight)
+
+
+@torch.library.register_fake("llamakit::linear")
+def _(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
 def _tiled(x_MK: Tensor, weight_NK: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from llamakit.kernels import native
+
 _PAGE = 4096
 """Positions computed at once. Pages have one shape, so a position's bits never depend on who asked."""
 
@@ -69,6 +71,31 @@ class RopeTable:
 
 def rotate(x_NHD: Tensor, cos_N1P: Tensor, sin_N1P: Tensor) -> Tensor:
     """Rotate the pairs (i, i + D/2) of `x [N, H, D]` by the given angles; fp32 inside, dtype of `x` outside."""
+    if torch.is_grad_enabled() or x_NHD.device.type != "cpu":
+        return _reference(x_NHD, cos_N1P, sin_N1P)
+    if native.is_traced(x_NHD):
+        return torch.ops.llamakit.rotate(x_NHD, cos_N1P, sin_N1P)
+    return _rotate(x_NHD, cos_N1P, sin_N1P)
+
+
+def _rotate(x_NHD: Tensor, cos_N1P: Tensor, sin_N1P: Tensor) -> Tensor:
+    library = native.library()
+    if library is not None and native.takes(x_NHD) and cos_N1P.dtype == sin_N1P.dtype == torch.float32:
+        return library.rotate(x_NHD, cos_N1P, sin_N1P, native.num_threads())
+    return _reference(x_NHD, cos_N1P, sin_N1P)
+
+
+def _reference(x_NHD: Tensor, cos_N1P: Tensor, sin_N1P: Tensor) -> Tensor:
     first, second = x_NHD.float().chunk(2, dim=-1)
     turned = torch.cat([first * cos_N1P - second * sin_N1P, second * cos_N1P + first * sin_N1P], dim=-1)
     return turned.to(x_NHD.dtype)
+
+
+@torch.library.custom_op("llamakit::rotate", mutates_args=())
+def _rotate_op(x_NHD: Tensor, cos_N1P: Tensor, sin_N1P: Tensor) -> Tensor:
+    return _rotate(x_NHD, cos_N1P, sin_N1P)
+
+
+@torch.library.register_fake("llamakit::rotate")
+def _(x_NHD: Tensor, cos_N1P: Tensor, sin_N1P: Tensor) -> Tensor:
+    return torch.empty_like(x_NHD)

@@ -1,0 +1,122 @@
+#include "api.h"
+
+#include <atomic>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "level.h"
+
+namespace llamakit {
+
+#define LK_LEVEL(name) extern const Level level_##name;
+LK_LEVELS
+#undef LK_LEVEL
+
+namespace {
+
+#define LK_LEVEL(name) &level_##name,
+const Level* const kBuilt[] = {LK_LEVELS};  // best first
+#undef LK_LEVEL
+
+const std::vector<const Level*>& usable() {
+    static const std::vector<const Level*> levels = [] {
+        std::vector<const Level*> found;
+        for (const Level* level : kBuilt)
+            if (level->supported()) found.push_back(level);
+        return found;
+    }();
+    return levels;
+}
+
+std::atomic<const Level*> chosen{nullptr};
+
+const Level& level() {
+    const Level* now = chosen.load(std::memory_order_relaxed);
+    if (now) return *now;
+    now = usable().front();
+    chosen.store(now, std::memory_order_relaxed);
+    return *now;
+}
+
+}  // namespace
+}  // namespace llamakit
+
+using namespace llamakit;
+
+int lk_abi(void) { return LK_ABI; }
+
+const char* lk_levels(void) {
+    static const std::string names = [] {
+        std::string joined;
+        for (const Level* level : usable()) joined += (joined.empty() ? "" : " ") + std::string(level->name);
+        return joined;
+    }();
+    return names.c_str();
+}
+
+int lk_select(const char* name) {
+    for (const Level* level : usable())
+        if (std::strcmp(level->name, name) == 0) {
+            chosen.store(level, std::memory_order_relaxed);
+            return 1;
+        }
+    return 0;
+}
+
+void lk_linear(int dtype, const void* x, int64_t x_stride, const void* weight, int64_t weight_stride, void* out,
+               int64_t rows, int64_t columns, int64_t depth, int threads) {
+    const LinearArgs args{x, weight, out, x_stride, weight_stride, columns, rows, columns, depth};
+    level().linear(static_cast<Dtype>(dtype), args, threads);
+}
+
+void lk_rms_norm(int dtype, const void* x, const void* weight, void* out, int64_t rows, int64_t dim, float eps,
+                 int threads) {
+    level().rms_norm(static_cast<Dtype>(dtype), x, weight, out, rows, dim, eps, threads);
+}
+
+void lk_rotate(int dtype, const void* x, const float* cos, const float* sin, void* out, int64_t tokens, int64_t heads,
+               int64_t dim, int threads) {
+    level().rotate(static_cast<Dtype>(dtype), x, cos, sin, out, tokens, heads, dim, threads);
+}
+
+void lk_swiglu(int dtype, const void* gate, const void* up, void* out, int64_t rows, int64_t dim, int64_t gate_stride,
+               int64_t up_stride, int threads) {
+    level().swiglu(static_cast<Dtype>(dtype), gate, up, out, rows, dim, gate_stride, up_stride, threads);
+}
+
+int lk_write_kv(int from, int to, const void* rows, void* pool, const int64_t* slots, int64_t tokens,
+                int64_t num_slots, int64_t width, int threads) {
+    for (int64_t i = 0; i < tokens; ++i)
+        if (slots[i] < 0 || slots[i] >= num_slots) return LK_BAD_SLOT;
+    level().write_kv(static_cast<Dtype>(from), static_cast<Dtype>(to), rows, pool, slots, tokens, width, threads);
+    return LK_OK;
+}
+
+int lk_attention(int q_dtype, int pool_dtype, const void* q, const void* k_pool, const void* v_pool, void* out,
+                 const int32_t* query_starts, const int32_t* context_lens, const int32_t* block_tables,
+                 int64_t sequences, int64_t table_stride, int64_t num_blocks, int64_t block_tokens, int64_t heads,
+                 int64_t kv_heads, int64_t dim, float scale, int threads) {
+    const int64_t group = heads / kv_heads;
+    const int64_t tile_tokens = group < kTileRows ? kTileRows / group : 1;
+    std::vector<AttentionTile> tiles;
+    for (int64_t s = 0; s < sequences; ++s) {
+        const int64_t start = query_starts[s], end = query_starts[s + 1], context = context_lens[s];
+        if (start == end) continue;
+        const int64_t blocks = ceil_div(context, block_tokens);
+        if (end < start || context < end - start || blocks > table_stride) return LK_BAD_BLOCK;
+        for (int64_t b = 0; b < blocks; ++b) {
+            const int32_t block = block_tables[s * table_stride + b];
+            if (block < 0 || block >= num_blocks) return LK_BAD_BLOCK;
+        }
+        for (int64_t first = start; first < end; first += tile_tokens) {
+            const int64_t tokens = end - first < tile_tokens ? end - first : tile_tokens;
+            tiles.push_back({s, first, tokens, context - (end - first)});
+        }
+    }
+    const AttentionArgs args{q,       k_pool,   v_pool, out, block_tables, table_stride, block_tokens,
+                             heads,   kv_heads, dim,    static_cast<Dtype>(q_dtype), static_cast<Dtype>(pool_dtype),
+                             scale,   tiles.data(), static_cast<int64_t>(tiles.size()), tile_tokens};
+    level().attention(args, threads);
+    return LK_OK;
+}

@@ -1,0 +1,42 @@
+/* The C border of the kernels: what python's ctypes calls.
+ *
+ * Pointers are plain addresses of contiguous CPU memory unless a stride says otherwise; strides count elements.
+ * dtype: 0 float32, 1 bfloat16. `threads` is an upper limit. Functions that check their input return 0 when they
+ * have done their work, or a code below and have then changed nothing.
+ */
+#pragma once
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define LK_API extern "C" __declspec(dllexport)
+#else
+#define LK_API extern "C" __attribute__((visibility("default")))
+#endif
+
+/* Changes whenever a signature or the meaning of an argument does. */
+#define LK_ABI 1
+
+enum { LK_OK = 0, LK_BAD_SLOT = 1, LK_BAD_BLOCK = 2 };
+
+LK_API int lk_abi(void);
+/* The levels this build and this processor share, best first, as "amx avx512bf16 ... portable". */
+LK_API const char* lk_levels(void);
+/* Uses one of them from now on; 0 if it is not among them. */
+LK_API int lk_select(const char* level);
+
+LK_API void lk_linear(int dtype, const void* x, int64_t x_stride, const void* weight, int64_t weight_stride, void* out,
+                      int64_t rows, int64_t columns, int64_t depth, int threads);
+LK_API void lk_rms_norm(int dtype, const void* x, const void* weight, void* out, int64_t rows, int64_t dim, float eps,
+                        int threads);
+LK_API void lk_rotate(int dtype, const void* x, const float* cos, const float* sin, void* out, int64_t tokens,
+                      int64_t heads, int64_t dim, int threads);
+LK_API void lk_swiglu(int dtype, const void* gate, const void* up, void* out, int64_t rows, int64_t dim,
+                      int64_t gate_stride, int64_t up_stride, int threads);
+/* Rows [tokens, width] to pool[slots[i]]; LK_BAD_SLOT unless 0 <= slot < num_slots. */
+LK_API int lk_write_kv(int from, int to, const void* rows, void* pool, const int64_t* slots, int64_t tokens,
+                       int64_t num_slots, int64_t width, int threads);
+/* See AttentionArgs in level.h; LK_BAD_BLOCK when a table names a block outside the pool or is too short. */
+LK_API int lk_attention(int q_dtype, int pool_dtype, const void* q, const void* k_pool, const void* v_pool, void* out,
+                        const int32_t* query_starts, const int32_t* context_lens, const int32_t* block_tables,
+                        int64_t sequences, int64_t table_stride, int64_t num_blocks, int64_t block_tokens,
+                        int64_t heads, int64_t kv_heads, int64_t dim, float scale, int threads);

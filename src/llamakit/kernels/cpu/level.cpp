@@ -1,0 +1,37 @@
+// The kernels of one level. Compiled once per instruction set, with LEVEL its name and SUPPORTED its test.
+//
+// Only headers without code of their own may be included here: an inline function of the standard library compiled
+// with AVX-512 could be the copy the linker keeps for everybody.
+#include "attention.h"
+#include "dense.h"
+#include "features.h"
+#include "level.h"
+#include "rows.h"
+#if defined(__AMX_BF16__)
+#include "dense_amx.h"
+#endif
+
+namespace llamakit {
+
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+
+extern const Level JOIN(level_, LEVEL);
+const Level JOIN(level_, LEVEL) = {
+    TEXT(LEVEL),
+    JOIN(has_, LEVEL),
+#if defined(__AMX_BF16__)
+    LEVEL::dense_amx,
+#else
+    LEVEL::dense,
+#endif
+    LEVEL::rms_norm,
+    LEVEL::rotate,
+    LEVEL::swiglu,
+    LEVEL::write_kv,
+    LEVEL::attention,
+};
+
+}  // namespace llamakit

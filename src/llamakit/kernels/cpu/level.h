@@ -1,0 +1,58 @@
+// What one instruction-set level offers: a table of kernels, filled by level.cpp once per level.
+//
+// Every kernel splits its own work over threads and treats each row alone, so a row has the same bits whatever
+// stands beside it and however many threads run. Pointers are trusted here; api.cpp has checked the arguments.
+#pragma once
+#include "types.h"
+
+namespace llamakit {
+
+// out[m][n] = sum_k x[m][k] * weight[n][k]; strides in elements, sums in float32.
+struct LinearArgs {
+    const void* x;
+    const void* weight;
+    void* out;
+    int64_t x_stride, weight_stride, out_stride;
+    int64_t rows, columns, depth;  // m, n, k
+};
+
+// A few consecutive tokens of one sequence: the unit of attention work, times the key heads.
+struct AttentionTile {
+    int64_t sequence, first_token, tokens;
+    int64_t position;  // of the first token
+};
+// Keys that the last token of a tile sees.
+static inline int64_t keys_of(const AttentionTile& tile) { return tile.position + tile.tokens; }
+constexpr int64_t kTileRows = 32;  // tokens of a tile * query heads of a key head, about
+
+// Flat queries [N, heads, dim] against pools [blocks, block_tokens, kv_heads, dim]; see kernels/attention.py.
+struct AttentionArgs {
+    const void* q;
+    const void* k_pool;
+    const void* v_pool;
+    void* out;
+    const int32_t* block_tables;  // [sequences][table_stride]
+    int64_t table_stride, block_tokens;
+    int64_t heads, kv_heads, dim;
+    Dtype q_dtype, pool_dtype;
+    float scale;
+    const AttentionTile* tiles;
+    int64_t num_tiles, tile_tokens;
+};
+
+struct Level {
+    const char* name;
+    bool (*supported)();
+    void (*linear)(Dtype dtype, const LinearArgs& args, int threads);
+    void (*rms_norm)(Dtype dtype, const void* x, const void* weight, void* out, int64_t rows, int64_t dim, float eps,
+                     int threads);
+    void (*rotate)(Dtype dtype, const void* x, const float* cos, const float* sin, void* out, int64_t tokens,
+                   int64_t heads, int64_t dim, int threads);
+    void (*swiglu)(Dtype dtype, const void* gate, const void* up, void* out, int64_t rows, int64_t dim,
+                   int64_t gate_stride, int64_t up_stride, int threads);
+    void (*write_kv)(Dtype from, Dtype to, const void* rows, void* pool, const int64_t* slots, int64_t tokens,
+                     int64_t width, int threads);
+    void (*attention)(const AttentionArgs& args, int threads);
+};
+
+}  // namespace llamakit

@@ -1,0 +1,191 @@
+"""Calls into the compiled CPU kernels: tensors in, tensors out.
+
+Knows the C border (`api.h`) and nothing of when a kernel is the right one: `llamakit.kernels.native` finds the
+library, the modules beside it decide. The interpreter lock is free while a kernel runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_char_p, c_float, c_int, c_int64, c_void_p
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ABI = 1
+"""Must equal LK_ABI in `api.h`."""
+
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+_BAD_SLOT, _BAD_BLOCK = 1, 2
+
+_SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
+    "lk_abi": (c_int, []),
+    "lk_levels": (c_char_p, []),
+    "lk_select": (c_int, [c_char_p]),
+    "lk_linear": (None, [c_int, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_int64, c_int]),
+    "lk_rms_norm": (None, [c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_float, c_int]),
+    "lk_rotate": (None, [c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
+    "lk_swiglu": (None, [c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_int]),
+    "lk_write_kv": (c_int, [c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
+    "lk_attention": (c_int, [c_int, c_int, *[c_void_p] * 7, *[c_int64] * 7, c_float, c_int]),
+}
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether all tensors are of one dtype that the kernels read."""
+    dtype = tensors[0].dtype
+    return dtype in _DTYPES and all(t.dtype == dtype for t in tensors)
+
+
+class Library:
+    """The shared library at `path`; raises OSError when it cannot be loaded or is of another version."""
+
+    def __init__(self, path: Path) -> None:
+        self._lib = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _SIGNATURES.items():
+            try:
+                function = getattr(self._lib, name)
+            except AttributeError as error:
+                raise OSError(f"{path} has no {name}: it was built from other sources; build it again") from error
+            function.restype, function.argtypes = result, arguments
+        if (found := self._lib.lk_abi()) != ABI:
+            raise OSError(f"{path} has version {found}, wanted {ABI}: it was built from other sources; build it again")
+        self.levels: tuple[str, ...] = self._lib.lk_levels().decode().split()
+        """Instruction sets that this build and this processor share, best first."""
+        self.level = self.levels[0]
+
+    def select(self, level: str) -> None:
+        """Run all kernels of this process with the instruction set `level`, one of `levels`."""
+        if not self._lib.lk_select(level.encode()):
+            raise ValueError(f"level {level!r} is not among {', '.join(self.levels)}")
+        self.level = level
+
+    def linear(self, x: Tensor, weight_NK: Tensor, threads: int) -> Tensor:
+        """`x [..., K] @ weight.T -> [..., N]`; float32 sums. Rows of `weight` may be strided."""
+        depth, columns = x.shape[-1], weight_NK.shape[0]
+        x = x.contiguous()
+        out = torch.empty(*x.shape[:-1], columns, dtype=x.dtype)
+        self._lib.lk_linear(
+            _DTYPES[x.dtype],
+            x.data_ptr(),
+            depth,
+            weight_NK.data_ptr(),
+            weight_NK.stride(0),
+            out.data_ptr(),
+            x.numel() // depth if depth else out.numel() // max(columns, 1),
+            columns,
+            depth,
+            threads,
+        )
+        return out
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float, threads: int) -> Tensor:
+        """Rows of `x [..., D]` over their root mean square, times `weight [D]`."""
+        x, weight = x.contiguous(), weight.contiguous()
+        dim = x.shape[-1]
+        out = torch.empty_like(x)
+        self._lib.lk_rms_norm(
+            _DTYPES[x.dtype],
+            x.data_ptr(),
+            weight.data_ptr(),
+            out.data_ptr(),
+            x.numel() // dim if dim else 0,
+            dim,
+            eps,
+            threads,
+        )
+        return out
+
+    def rotate(self, x_NHD: Tensor, cos_N1P: Tensor, sin_N1P: Tensor, threads: int) -> Tensor:
+        """Pairs (i, i + D/2) of `x` turned by float32 angles."""
+        x_NHD, cos_N1P, sin_N1P = x_NHD.contiguous(), cos_N1P.contiguous(), sin_N1P.contiguous()
+        out = torch.empty_like(x_NHD)
+        self._lib.lk_rotate(
+            _DTYPES[x_NHD.dtype],
+            x_NHD.data_ptr(),
+            cos_N1P.data_ptr(),
+            sin_N1P.data_ptr(),
+            out.data_ptr(),
+            *x_NHD.shape,
+            threads,
+        )
+        return out
+
+    def swiglu(self, gate: Tensor, up: Tensor, threads: int) -> Tensor:
+        """`silu(gate) * up`."""
+        gate, up = gate.contiguous(), up.contiguous()
+        dim = gate.shape[-1]
+        out = torch.empty_like(gate)
+        self._lib.lk_swiglu(
+            _DTYPES[gate.dtype],
+            gate.data_ptr(),
+            up.data_ptr(),
+            out.data_ptr(),
+            gate.numel() // dim if dim else 0,
+            dim,
+            dim,
+            dim,
+            threads,
+        )
+        return out
+
+    def write_kv(self, pool: Tensor, slots_N: Tensor, rows_NKD: Tensor, threads: int) -> None:
+        """Store rows at `slots` of a pool `[blocks, block_tokens, K, D]`; IndexError, with nothing stored, outside."""
+        rows_NKD, slots_N = rows_NKD.contiguous(), slots_N.contiguous()
+        num_slots = pool.shape[0] * pool.shape[1]
+        code = self._lib.lk_write_kv(
+            _DTYPES[rows_NKD.dtype],
+            _DTYPES[pool.dtype],
+            rows_NKD.data_ptr(),
+            pool.data_ptr(),
+            slots_N.data_ptr(),
+            rows_NKD.shape[0],
+            num_slots,
+            pool.shape[2] * pool.shape[3],
+            threads,
+        )
+        if code == _BAD_SLOT:
+            raise IndexError(f"a slot lies outside the pool of {num_slots} slots")
+
+    def attention(
+        self,
+        q_NHD: Tensor,
+        k_pool: Tensor,
+        v_pool: Tensor,
+        query_starts: Tensor,
+        context_lens: Tensor,
+        block_tables: Tensor,
+        scale: float,
+        threads: int,
+    ) -> Tensor:
+        """Paged attention; the three tables are contiguous int32. IndexError when a table leaves the pool."""
+        q_NHD = q_NHD.contiguous()
+        _, num_heads, head_dim = q_NHD.shape
+        num_blocks, block_tokens, num_kv, _ = k_pool.shape
+        out = torch.empty_like(q_NHD)
+        code = self._lib.lk_attention(
+            _DTYPES[q_NHD.dtype],
+            _DTYPES[k_pool.dtype],
+            q_NHD.data_ptr(),
+            k_pool.data_ptr(),
+            v_pool.data_ptr(),
+            out.data_ptr(),
+            query_starts.data_ptr(),
+            context_lens.data_ptr(),
+            block_tables.data_ptr(),
+            context_lens.shape[0],
+            block_tables.shape[1],
+            num_blocks,
+            block_tokens,
+            num_heads,
+            num_kv,
+            head_dim,
+            scale,
+            threads,
+        )
+        if code == _BAD_BLOCK:
+            raise IndexError(
+                f"a block table of width {block_tables.shape[1]} does not cover its context inside {num_blocks} blocks"
+            )
+        return out

@@ -1,0 +1,29 @@
+// The threads the kernels share, and scratch memory for each of them.
+//
+// Results never depend on how many threads ran: a task computes its own outputs from start to end.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include <type_traits>
+
+namespace llamakit {
+
+using Task = void (*)(void* context, int64_t index);
+
+// Runs task(context, 0 .. count - 1) on up to `threads` threads and returns when all are done.
+// The caller takes part. When another caller holds the threads, everything runs on the caller's own.
+void parallel(int threads, int64_t count, Task task, void* context);
+
+// Same with a callable: body(int64_t index).
+template <class Body>
+inline void for_each(int threads, int64_t count, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    parallel(threads, count, [](void* context, int64_t index) { (*static_cast<Plain*>(context))(index); }, &body);
+}
+
+// Memory of this thread that lives until its next call with the same slot; 64-byte aligned, uninitialised.
+enum ScratchSlot { kShared = 0, kPerTask = 1, kScratchSlots = 2 };
+void* scratch(ScratchSlot slot, size_t bytes);
+
+}  // namespace llamakit

@@ -1,0 +1,285 @@
+// One vector of float32 of the level being compiled, and the few operations the kernels need.
+//
+// Included once per level, with that level's instruction set enabled and LEVEL naming its namespace. Everything is
+// local to the including file: code built for one instruction set must never be merged with that of another.
+// Each operation has one fixed order of additions, so equal inputs give equal bits wherever they lie in a batch.
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include "types.h"
+
+namespace llamakit::LEVEL {
+namespace {
+
+#define INLINE inline __attribute__((always_inline))
+
+INLINE float widen(float x) { return x; }
+INLINE float widen(bf16 x) {
+    const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+
+// Rounds to nearest, ties to even; NaN stays NaN.
+INLINE bf16 narrow_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};
+    return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
+}
+INLINE void put(float* p, float x) { *p = x; }
+INLINE void put(bf16* p, float x) { *p = narrow_bf16(x); }
+
+#if defined(__AVX512F__)
+
+constexpr int kLanes = 16;
+using Vec = __m512;
+using Words = __m512i;
+
+INLINE Vec set1(float x) { return _mm512_set1_ps(x); }
+INLINE Vec zero() { return _mm512_setzero_ps(); }
+INLINE Vec load(const float* p) { return _mm512_loadu_ps(p); }
+INLINE void store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
+INLINE Vec load(const bf16* p) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+INLINE Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+INLINE Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+INLINE Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
+// Where one side is NaN the result is `b`.
+INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+INLINE Vec abs(Vec a) { return _mm512_abs_ps(a); }
+INLINE Vec round(Vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+// 2^n for integral n in [-126, 127].
+INLINE Vec exp2_int(Vec n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+// x where x_key >= bound, else 0.
+INLINE Vec keep_if_at_least(Vec x, Vec key, Vec bound) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(key, bound, _CMP_NLT_UQ), x);
+}
+INLINE float sum(Vec x) {
+    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
+}
+INLINE float highest(Vec x) {
+    const __m256 h = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(q, _mm_shuffle_ps(q, q, 1)));
+}
+INLINE Words bits(Vec x) { return _mm512_castps_si512(x); }
+INLINE Vec from_bits(Words x) { return _mm512_castsi512_ps(x); }
+// The bf16 bits of each lane, in its lower half.
+INLINE Words rounded_bf16(Vec x) {
+    const Words raw = bits(x);
+    const Words odd = _mm512_and_si512(_mm512_srli_epi32(raw, 16), _mm512_set1_epi32(1));
+    const Words even = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(raw, _mm512_set1_epi32(0x7fff)), odd), 16);
+    const Words nan = _mm512_or_si512(_mm512_srli_epi32(raw, 16), _mm512_set1_epi32(0x40));
+    return _mm512_mask_mov_epi32(even, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), nan);
+}
+INLINE void store(bf16* p, Vec x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded_bf16(x)));
+}
+
+INLINE void transpose(Vec (&r)[16]) {
+    Vec t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
+        r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
+        r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
+        r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
+    }
+    for (int i = 0; i < 4; ++i) {
+        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; ++i) {
+        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+        r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+#elif defined(__AVX2__)
+
+constexpr int kLanes = 8;
+using Vec = __m256;
+using Words = __m256i;
+
+INLINE Vec set1(float x) { return _mm256_set1_ps(x); }
+INLINE Vec zero() { return _mm256_setzero_ps(); }
+INLINE Vec load(const float* p) { return _mm256_loadu_ps(p); }
+INLINE void store(float* p, Vec x) { _mm256_storeu_ps(p, x); }
+INLINE Vec load(const bf16* p) {
+    const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+INLINE Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
+INLINE Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+INLINE Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
+INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+INLINE Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+INLINE Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+INLINE Vec round(Vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE Vec exp2_int(Vec n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+INLINE Vec keep_if_at_least(Vec x, Vec key, Vec bound) {
+    return _mm256_and_ps(_mm256_cmp_ps(key, bound, _CMP_NLT_UQ), x);
+}
+INLINE float sum(Vec x) {
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
+}
+INLINE float highest(Vec x) {
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(q, _mm_shuffle_ps(q, q, 1)));
+}
+INLINE Words bits(Vec x) { return _mm256_castps_si256(x); }
+INLINE Vec from_bits(Words x) { return _mm256_castsi256_ps(x); }
+INLINE void store(bf16* p, Vec x) {
+    const Words raw = bits(x);
+    const Words odd = _mm256_and_si256(_mm256_srli_epi32(raw, 16), _mm256_set1_epi32(1));
+    const Words even = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(raw, _mm256_set1_epi32(0x7fff)), odd), 16);
+    const Words nan = _mm256_or_si256(_mm256_srli_epi32(raw, 16), _mm256_set1_epi32(0x40));
+    const Words is_nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    const Words half = _mm256_blendv_epi8(even, nan, is_nan);
+    const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
+}
+
+INLINE void transpose(Vec (&r)[8]) {
+    Vec t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; ++i) {
+        t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+        t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+    }
+    for (int i = 0; i < 8; ++i) r[i] = t[i];
+}
+
+#else  // Any processor: the compiler's own vectors of 16 bytes, which every 64-bit machine has.
+
+constexpr int kLanes = 4;
+typedef float Vec __attribute__((vector_size(16)));
+typedef int32_t Words __attribute__((vector_size(16)));
+
+INLINE Vec set1(float x) { return Vec{x, x, x, x}; }
+INLINE Vec zero() { return set1(0.0f); }
+INLINE Words bits(Vec x) { return (Words)x; }
+INLINE Vec from_bits(Words x) { return (Vec)x; }
+INLINE Vec load(const float* p) {
+    Vec x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+INLINE void store(float* p, Vec x) { memcpy(p, &x, sizeof x); }
+INLINE Vec load(const bf16* p) { return Vec{widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])}; }
+INLINE void store(bf16* p, Vec x) {
+    for (int i = 0; i < 4; ++i) p[i] = narrow_bf16(x[i]);
+}
+#if defined(__aarch64__)
+INLINE Vec fma(Vec a, Vec b, Vec c) { return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+#else
+INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+#endif
+INLINE Vec add(Vec a, Vec b) { return a + b; }
+INLINE Vec sub(Vec a, Vec b) { return a - b; }
+INLINE Vec mul(Vec a, Vec b) { return a * b; }
+INLINE Vec div(Vec a, Vec b) { return a / b; }
+INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+INLINE Vec abs(Vec a) { return from_bits(bits(a) & 0x7fffffff); }
+// Adding 1.5 * 2^23 leaves no bits for a fraction; good for |a| < 2^22.
+INLINE Vec round(Vec a) {
+    const Vec shift = set1(12582912.0f);
+    return (a + shift) - shift;
+}
+INLINE Vec exp2_int(Vec n) { return from_bits((__builtin_convertvector(n, Words) + 127) << 23); }
+INLINE Vec keep_if_at_least(Vec x, Vec key, Vec bound) { return from_bits(bits(x) & ~(key < bound)); }
+INLINE float sum(Vec x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+INLINE float highest(Vec x) {
+    const float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];
+    return a > b ? a : b;
+}
+INLINE void transpose(Vec (&r)[4]) {
+    float in[4][4], out[4][4];
+    memcpy(in, r, sizeof in);
+    for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 4; ++j) out[i][j] = in[j][i];
+    memcpy(r, out, sizeof out);
+}
+
+#endif
+
+// The first n < kLanes values, the rest zero.
+template <class T>
+INLINE Vec load_part(const T* p, int64_t n) {
+    T part[kLanes] = {};
+    memcpy(part, p, static_cast<size_t>(n) * sizeof(T));
+    return load(part);
+}
+template <class T>
+INLINE void store_part(T* p, Vec x, int64_t n) {
+    T part[kLanes];
+    store(part, x);
+    memcpy(p, part, static_cast<size_t>(n) * sizeof(T));
+}
+
+// e^x to about 1 ulp; 0 below -87.3, finite above 88. Cephes' reduction and polynomial degree, own coefficients
+// from the Taylor series: on |r| <= ln2 / 2 its seventh term is below 2^-24.
+INLINE Vec exp(Vec x) {
+    const Vec low = set1(-87.3f);
+    // `x` is second so that NaN stays NaN.
+    const Vec bound = min(set1(88.0f), max(low, x));
+    const Vec n = round(mul(bound, set1(1.44269504088896341f)));
+    Vec r = fma(n, set1(-0.693359375f), bound);
+    r = fma(n, set1(2.12194440e-4f), r);
+    Vec p = set1(1.0f / 5040);
+    p = fma(p, r, set1(1.0f / 720));
+    p = fma(p, r, set1(1.0f / 120));
+    p = fma(p, r, set1(1.0f / 24));
+    p = fma(p, r, set1(1.0f / 6));
+    p = fma(p, r, set1(0.5f));
+    p = fma(p, r, set1(1.0f));
+    p = fma(p, r, set1(1.0f));
+    return keep_if_at_least(mul(p, exp2_int(n)), x, low);
+}
+
+}  // namespace
+}  // namespace llamakit::LEVEL
