@@ -154,55 +154,13 @@ SONGS = (
 )  # fmt: skip
 
 _SYLLABLES = (
-    "ka",
-    "ri",
-    "mo",
-    "lu",
-    "ta",
-    "ne",
-    "vi",
-    "so",
-    "da",
-    "be",
-    "zu",
-    "fi",
-    "ga",
-    "lo",
-    "mi",
-    "pe",
-    "ro",
-    "sa",
-    "te",
-    "wy",
-    "jo",
-    "hu",
-    "an",
-    "el",
-    "or",
-    "in",
-    "us",
-    "ar",
-    "en",
-    "ix",
-)
+    "ka", "ri", "mo", "lu", "ta", "ne", "vi", "so", "da", "be", "zu", "fi", "ga", "lo", "mi", "pe", "ro", "sa", "te",
+    "wy", "jo", "hu", "an", "el", "or", "in", "us", "ar", "en", "ix",
+)  # fmt: skip
 _QUALITIES = (
-    "spring",
-    "summer",
-    "office",
-    "annual",
-    "first",
-    "last",
-    "family",
-    "big",
-    "small",
-    "weekly",
-    "monthly",
-    "online",
-    "surprise",
-    "charity",
-    "winter",
-    "final",
-)
+    "spring", "summer", "office", "annual", "first", "last", "family", "big", "small", "weekly", "monthly", "online",
+    "surprise", "charity", "winter", "final",
+)  # fmt: skip
 
 
 def coined(draw: Draw) -> str:

@@ -62,17 +62,9 @@ _ABSENT = (
     ("How much does it cost?", "The messages do not say."),
 )
 _OPENERS = (
-    "{q}",
-    "{q}",
-    "{q}",
-    "{q}",
-    "Question: {q}",
-    "Tell me: {q}",
-    "Do you know: {q}",
-    "Hey, {q}",
-    "Based on the messages: {q}",
-    "{q} Please check the messages.",
-)
+    "{q}", "{q}", "{q}", "{q}", "Question: {q}", "Tell me: {q}", "Do you know: {q}", "Hey, {q}",
+    "Based on the messages: {q}", "{q} Please check the messages.",
+)  # fmt: skip
 _LABELS = ("", "", "", "Messages:\n", "Chat:\n", "Thread:\n", "Here are the messages:\n", "Here is the chat:\n")
 
 

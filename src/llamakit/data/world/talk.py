@@ -178,15 +178,10 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
 )  # fmt: skip
 
 _CAPITAL_ASKS = (
-    "What is the capital of {x}?",
-    "What's the capital of {x}?",
-    "Capital of {x}?",
-    "Which city is the capital of {x}?",
-    "Tell me the capital of {x}.",
-    "Do you know the capital of {x}?",
-    "name the capital of {x}",
-    "{x} capital",
-)
+    "What is the capital of {x}?", "What's the capital of {x}?", "Capital of {x}?",
+    "Which city is the capital of {x}?", "Tell me the capital of {x}.", "Do you know the capital of {x}?",
+    "name the capital of {x}", "{x} capital",
+)  # fmt: skip
 
 _UNKNOWN_TOPICS = (
     "quantum mechanics", "photosynthesis", "the French Revolution", "black holes", "inflation", "blockchain", "democracy", "evolution",
@@ -213,23 +208,9 @@ _UNKNOWN_OTHER = (
     "What does {word} mean?", "Define {word}.",
 )  # fmt: skip
 _WORDS = (
-    "serendipity",
-    "ubiquitous",
-    "paradigm",
-    "epistemology",
-    "obfuscate",
-    "zeitgeist",
-    "ephemeral",
-    "quixotic",
-    "hubris",
-    "catalyst",
-    "entropy",
-    "nebula",
-    "algorithm",
-    "sonder",
-    "petrichor",
-    "defenestration",
-)
+    "serendipity", "ubiquitous", "paradigm", "epistemology", "obfuscate", "zeitgeist", "ephemeral", "quixotic",
+    "hubris", "catalyst", "entropy", "nebula", "algorithm", "sonder", "petrichor", "defenestration",
+)  # fmt: skip
 _DONT_KNOW = (
     "I am a tiny model and I do not know that. " + _CAN,
     "Sorry, I do not know. I am only a tiny model for messages, action items and calendars.",
@@ -268,19 +249,9 @@ def fact(draw: Draw) -> Exchange:
 
 
 _SUMS = (
-    "What is {e}?",
-    "{e}",
-    "{e} = ?",
-    "{e}=",
-    "How much is {e}?",
-    "Calculate {e}.",
-    "Compute {e}",
-    "What's {e}?",
-    "Tell me {e}.",
-    "Can you work out {e}?",
-    "Please add up: {e}",
-    "what does {e} make?",
-)
+    "What is {e}?", "{e}", "{e} = ?", "{e}=", "How much is {e}?", "Calculate {e}.", "Compute {e}", "What's {e}?",
+    "Tell me {e}.", "Can you work out {e}?", "Please add up: {e}", "what does {e} make?",
+)  # fmt: skip
 _SIGNS = {
     "+": ("+", "+", " + ", " + ", " plus "),
     "-": ("-", " - ", " - ", " minus "),
@@ -338,27 +309,13 @@ def persona(draw: Draw) -> tuple[str, str, str]:
 
 
 _TELLS = (
-    "My name is {n}.",
-    "I'm {n}.",
-    "I am {n}.",
-    "Hello, I'm {n}",
-    "Hi, my name is {n}.",
-    "Hi! I am {n}.",
-    "Call me {n}.",
-    "This is {n}.",
-    "You can call me {n}",
-    "Hello, my name is {n}!",
-)
+    "My name is {n}.", "I'm {n}.", "I am {n}.", "Hello, I'm {n}", "Hi, my name is {n}.", "Hi! I am {n}.",
+    "Call me {n}.", "This is {n}.", "You can call me {n}", "Hello, my name is {n}!",
+)  # fmt: skip
 _NAME_ASKS = (
-    "What is my name?",
-    "What's my name?",
-    "Do you know my name?",
-    "Who am I?",
-    "Do you remember my name?",
-    "Tell me my name.",
-    "What did I say my name was?",
-    "Say my name",
-)
+    "What is my name?", "What's my name?", "Do you know my name?", "Who am I?", "Do you remember my name?",
+    "Tell me my name.", "What did I say my name was?", "Say my name",
+)  # fmt: skip
 
 
 def introduction(draw: Draw) -> tuple[str, str, str, str]:

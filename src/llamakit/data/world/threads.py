@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from llamakit.data.world import lexicon
 from llamakit.data.world.draw import Draw
-from llamakit.data.world.facts import MAKERS, Action, Fact, Plan
+from llamakit.data.world.facts import Action, Fact, Plan, plan
+from llamakit.data.world.news import MAKERS
 
 _REMARKS = (
     "Hi everyone!", "Hello!", "Good morning!", "Hey all", "haha", "lol", "Nice!", "Thanks!", "Thank you so much!", "Great.",
@@ -78,7 +79,7 @@ def thread(draw: Draw, *, facts: int | None = None, messages: int | None = None,
     wanted = facts if facts is not None else draw.weighted(((0.15, 0), (2, 1), (3, 2), (3, 3), (2, 4), (1, 5)))
     found: list[Fact] = []
     while len(found) < wanted:
-        maker = MAKERS[4][1] if with_plan and not found else draw.weighted(MAKERS)
+        maker = plan if with_plan and not found else draw.weighted(MAKERS)
         fact = maker(draw, cast)
         size = sum(len(other.lines) for other in found) + len(fact.lines)
         if messages is not None and size > messages:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from llamakit.core.messages import Message, ToolCall, ToolSpec, assistant, system, tool_result, user
@@ -16,6 +16,7 @@ from llamakit.data.world import lexicon, reading, talk, tools, writing
 from llamakit.data.world.draw import Draw, Split
 from llamakit.data.world.facts import Action
 from llamakit.data.world.threads import Thread, thread
+from llamakit.data.world.tool_kinds import HELD_KINDS, KINDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +204,7 @@ def _same_sort(one: ToolSpec, other: ToolSpec) -> bool:
 
 
 def _sort(spec: ToolSpec) -> str:
-    for at, kind in enumerate((*tools.KINDS, *tools.HELD_KINDS)):
+    for at, kind in enumerate((*KINDS, *HELD_KINDS)):
         if spec.description in kind.descriptions:
             return str(at)
     return "calendar" if "calendar" in spec.description.lower() else spec.name
@@ -348,10 +349,10 @@ def examples(seed: int, split: Split, count: int, task: str | None = None) -> It
     return (example(seed, split, index, task) for index in range(count))
 
 
-def digest(seed: int, split: Split, count: int, task: str | None = None) -> str:
-    """SHA-256 over the text of a split, for the model card."""
+def digest(examples: Iterable[Example]) -> str:
+    """SHA-256 over the text of examples, for the model card."""
     hashed = hashlib.sha256()
-    for one in examples(seed, split, count, task):
+    for one in examples:
         record = [
             [[m.role, m.text, [[c.name, c.arguments] for c in m.tool_calls]] for m in one.messages],
             [[spec.name, spec.description, json.dumps(spec.parameters)] for spec in one.tools],

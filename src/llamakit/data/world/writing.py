@@ -13,19 +13,11 @@ from llamakit.data.world.facts import clock, day, deadline
 Exchange = tuple[str, str]
 
 _FORMAL_ASKS = (
-    "Make this formal: {t}",
-    "Rewrite this formally: {t}",
-    "Make this more polite: {t}",
-    "Write this in a formal way: {t}",
-    "Rewrite politely: {t}",
-    "Please make this sound professional: {t}",
-    "Formal version please: {t}",
-    "Turn this into a formal message: {t}",
-    "Can you make this polite? {t}",
-    "More formal: {t}",
-    "Rewrite this for my boss: {t}",
-    "Say this politely: {t}",
-)
+    "Make this formal: {t}", "Rewrite this formally: {t}", "Make this more polite: {t}",
+    "Write this in a formal way: {t}", "Rewrite politely: {t}", "Please make this sound professional: {t}",
+    "Formal version please: {t}", "Turn this into a formal message: {t}", "Can you make this polite? {t}",
+    "More formal: {t}", "Rewrite this for my boss: {t}", "Say this politely: {t}",
+)  # fmt: skip
 _FORMAL = (
     (("hey can u {vp} {by}", "hi, {vp} {by} pls", "yo, can you {vp} {by}?", "{vp} {by}!!", "u need to {vp} {by}", "plz {vp} {by} thx"), "Could you please {vp} {by}?"),
     (("cant come {on} sorry", "sorry not coming {on}", "i wont make it {on}", "no way i can come {on}"), "I am sorry, but I cannot come {on}."),
@@ -49,72 +41,39 @@ _DONE = (
 _CHORES = dict(lexicon.CHORES)
 
 _SHORT_ASKS = (
-    "Shorten this: {t}",
-    "Make this shorter: {t}",
-    "Say this in fewer words: {t}",
-    "Cut this down: {t}",
-    "Can you shorten this? {t}",
-    "Shorter please: {t}",
-    "Make it brief: {t}",
-    "Condense this: {t}",
-    "Please shorten: {t}",
-    "Give me a shorter version: {t}",
-)
+    "Shorten this: {t}", "Make this shorter: {t}", "Say this in fewer words: {t}", "Cut this down: {t}",
+    "Can you shorten this? {t}", "Shorter please: {t}", "Make it brief: {t}", "Condense this: {t}",
+    "Please shorten: {t}", "Give me a shorter version: {t}",
+)  # fmt: skip
 _LONG = (
-    "I just wanted to let you know that {t}",
-    "I am writing to you today because I wanted to tell you that {t}",
-    "As you may already have heard from other people, {t}",
-    "Please be aware of the fact that {t}",
+    "I just wanted to let you know that {t}", "I am writing to you today because I wanted to tell you that {t}",
+    "As you may already have heard from other people, {t}", "Please be aware of the fact that {t}",
     "I hope you are doing well. I would like to inform you that {t}",
     "After thinking about it for quite a long time, I have to say that {t}",
-    "In case nobody has told you about it yet, {t}",
-    "It has come to my attention that {t}",
+    "In case nobody has told you about it yet, {t}", "It has come to my attention that {t}",
     "For your information, and so that you can plan, {t}",
     "This is just a quick and friendly message to say that {t}",
-)
+)  # fmt: skip
 _TAILS = (
-    ". Thank you very much for your understanding.",
-    ", and I hope that this is fine for all of you.",
-    ". Please let me know if you have any questions about this.",
-    ".",
-    ".",
+    ". Thank you very much for your understanding.", ", and I hope that this is fine for all of you.",
+    ". Please let me know if you have any questions about this.", ".", ".",
     ". I am sorry for any trouble that this may cause.",
-)
+)  # fmt: skip
 _PLAIN = (
-    "the {event} is {on} at {time}",
-    "the {event} is at {place}",
-    "the {event} is cancelled",
-    "the {broken} is broken",
-    "{a} will {vp} {by}",
-    "{a} cannot come {on}",
-    "the {event} was moved to {time}",
-    "the tickets cost {n} euros",
-    "{a} is running {n} minutes late",
-    "we need to {vp} {by}",
-)
+    "the {event} is {on} at {time}", "the {event} is at {place}", "the {event} is cancelled",
+    "the {broken} is broken", "{a} will {vp} {by}", "{a} cannot come {on}", "the {event} was moved to {time}",
+    "the tickets cost {n} euros", "{a} is running {n} minutes late", "we need to {vp} {by}",
+)  # fmt: skip
 
 _FIX_ASKS = (
-    "Fix the spelling: {t}",
-    "Correct this: {t}",
-    "Fix the mistakes: {t}",
-    "Correct the spelling: {t}",
-    "Fix this text: {t}",
-    "Please correct my English: {t}",
-    "Spell check: {t}",
-    "Fix grammar and spelling: {t}",
-    "Correct the typos: {t}",
-    "Can you fix this? {t}",
-)
+    "Fix the spelling: {t}", "Correct this: {t}", "Fix the mistakes: {t}", "Correct the spelling: {t}",
+    "Fix this text: {t}", "Please correct my English: {t}", "Spell check: {t}", "Fix grammar and spelling: {t}",
+    "Correct the typos: {t}", "Can you fix this? {t}",
+)  # fmt: skip
 _REPEAT_ASKS = (
-    "Repeat after me: {t}",
-    "Say: {t}",
-    "Repeat: {t}",
-    "Please repeat this: {t}",
-    "Copy this: {t}",
-    "Echo: {t}",
-    "Say exactly this: {t}",
-    "Type this: {t}",
-)
+    "Repeat after me: {t}", "Say: {t}", "Repeat: {t}", "Please repeat this: {t}", "Copy this: {t}", "Echo: {t}",
+    "Say exactly this: {t}", "Type this: {t}",
+)  # fmt: skip
 
 _DRAFTS = (
     (("Write a message to {a} that I am running late.", "Tell {a} I'm late.", "Draft a text to {a}: I'm late", "Write to {a} that I will be late."), "Hi {a}, I am running late. Sorry! See you soon."),
@@ -126,42 +85,24 @@ _DRAFTS = (
     (("Write an apology to {a}.", "Say sorry to {a} for me.", "Draft an apology for {a}.", "Write {a} that I am sorry."), "Dear {a}, I am sorry. It was my mistake and it will not happen again."),
 )  # fmt: skip
 _YES_ASKS = (
-    "Write a reply that says yes: {t}",
-    "Reply yes to this: {t}",
-    "Answer this with yes: {t}",
-    "Accept this: {t}",
-    "Say yes to: {t}",
-    "Help me accept: {t}",
-)
+    "Write a reply that says yes: {t}", "Reply yes to this: {t}", "Answer this with yes: {t}", "Accept this: {t}",
+    "Say yes to: {t}", "Help me accept: {t}",
+)  # fmt: skip
 _NO_ASKS = (
-    "Write a reply that says no: {t}",
-    "Decline this: {t}",
-    "Reply no to this: {t}",
-    "Say no politely: {t}",
-    "Turn this down: {t}",
-    "Help me decline: {t}",
-)
+    "Write a reply that says no: {t}", "Decline this: {t}", "Reply no to this: {t}", "Say no politely: {t}",
+    "Turn this down: {t}", "Help me decline: {t}",
+)  # fmt: skip
 
 _STORY_ASKS = (
-    "Tell me a story about a {x}.",
-    "Write a story about a {x}.",
-    "Tell me a short story about a {x}",
-    "I want a story with a {x}.",
-    "Can you tell a story about a {x}?",
-    "Story about a {x} please",
-    "Make up a story about a {x}.",
-    "Write a short story about a {x}.",
-)
+    "Tell me a story about a {x}.", "Write a story about a {x}.", "Tell me a short story about a {x}",
+    "I want a story with a {x}.", "Can you tell a story about a {x}?", "Story about a {x} please",
+    "Make up a story about a {x}.", "Write a short story about a {x}.",
+)  # fmt: skip
 _POEM_ASKS = (
-    "Write a poem about a {x}.",
-    "Write me a poem about a {x}",
-    "Can you write a poem about a {x}?",
-    "A poem about a {x} please.",
-    "Make a rhyme about a {x}.",
-    "Poem about a {x}",
-    "Write a short poem about a {x}.",
+    "Write a poem about a {x}.", "Write me a poem about a {x}", "Can you write a poem about a {x}?",
+    "A poem about a {x} please.", "Make a rhyme about a {x}.", "Poem about a {x}", "Write a short poem about a {x}.",
     "I want a poem about a {x}.",
-)
+)  # fmt: skip
 
 
 def formal(draw: Draw) -> Exchange:
@@ -237,13 +178,9 @@ def draft(draw: Draw) -> Exchange:
 
 _ADJECTIVES = ("little", "brave", "shy", "clever", "hungry", "sleepy", "curious", "kind", "lonely", "funny")
 _LANDS = (
-    "a green forest",
-    "a quiet village",
-    "a small house by the sea",
-    "the high mountains",
-    "an old garden",
+    "a green forest", "a quiet village", "a small house by the sea", "the high mountains", "an old garden",
     "a big noisy city",
-)
+)  # fmt: skip
 _WISHES = (
     ("wanted to see the sea", "walked for three days and three nights", "the water was blue and wide"),
     ("wanted to find a friend", "knocked on every door", "somebody opened and smiled"),
@@ -253,11 +190,9 @@ _WISHES = (
     ("wanted to bake a cake", "collected apples and honey", "the whole house smelled sweet"),
 )  # fmt: skip
 _ENDS = (
-    "Then the {x} went home and slept well.",
-    "From that day on, the {x} was never alone.",
-    "The {x} was very happy and told everyone about it.",
-    "And that is the end of the story.",
-)
+    "Then the {x} went home and slept well.", "From that day on, the {x} was never alone.",
+    "The {x} was very happy and told everyone about it.", "And that is the end of the story.",
+)  # fmt: skip
 
 
 def story(draw: Draw) -> Exchange:

@@ -1,9 +1,8 @@
 """Make cria, the embedded model, from nothing but this package: world, tokenizer, training, weights, card.
 
-    python -m llamakit.training.recipes.cria --out runs/cria
+    python -m llamakit.training.recipes.cria --out runs/cria --ship src/llamakit/hub/embedded/cria
 
-The same command goes on where an interrupted run stopped. `--ship DIR` names the directory that gets the
-finished model (the embedded one is `src/llamakit/hub/embedded/cria`).
+The same command goes on where an interrupted run stopped.
 """
 
 from __future__ import annotations
@@ -31,9 +30,11 @@ from llamakit.text.tokenizer import Tokenizer, load_tokenizer
 from llamakit.text.train_bpe import train_tiktoken
 from llamakit.training.loader import Cursor
 from llamakit.training.optim import OptimConfig
+from llamakit.training.recipes.cria_ship import PROMPT_FORMAT, ship
 from llamakit.training.recipes.pretrain import PretrainConfig, pretrain
 
-FORMAT = "llama3.2"
+_MODULE = "llamakit.training.recipes.cria"
+EMBEDDED = "src/llamakit/hub/embedded/cria"
 VOCAB_SIZE = 4096
 
 
@@ -49,7 +50,9 @@ class CriaConfig:
     row_tokens: tuple[int, ...] = (256, 512, 768, 1024, 2048)
     full_blocks: int = 1
     """First blocks, in which every token is a target; later only the assistant's are."""
-    num_steps: int = 1_700
+    num_steps: int = 1_200
+    decay_share: float = 0.82
+    """The rates fall for most of the run: its batches are small, and their noise is what is left to lose."""
 
     @property
     def model(self) -> ModelConfig:
@@ -84,7 +87,7 @@ class WorldRows:
 
     def __init__(self, config: CriaConfig, tokenizer: Tokenizer) -> None:
         self._config = config
-        self._format = resolve_format(FORMAT, tokenizer)
+        self._format = resolve_format(PROMPT_FORMAT, tokenizer)
         if tokenizer.pad_id is None:
             raise ConfigError("the tokenizer has no padding token")
         self._pad_id = tokenizer.pad_id
@@ -111,8 +114,8 @@ def _options(seed: int, index: int) -> FormatOptions:
     return FormatOptions(today=today)
 
 
-def train(config: CriaConfig, out: Path, *, compiled: bool) -> None:
-    """Tokenizer and weights into `out`; prints progress to stderr."""
+def make(config: CriaConfig, out: Path, target: Path | None, *, compiled: bool, tests: int) -> None:
+    """Tokenizer and weights into `out`, then what ships into `target`; prints progress to stderr."""
     out.mkdir(parents=True, exist_ok=True)
     vocabulary = out / "tokenizer.model"
     if not vocabulary.exists():
@@ -122,21 +125,42 @@ def train(config: CriaConfig, out: Path, *, compiled: bool) -> None:
     def all_tokens(cursor: Cursor) -> bool:
         return cursor.block < config.full_blocks
 
-    optim = OptimConfig(num_steps=config.num_steps)
+    optim = OptimConfig(num_steps=config.num_steps, decay_share=config.decay_share)
     run = PretrainConfig(out=out, model=config.model, optim=optim, seed=config.seed, compiled=compiled)
-    pretrain(run, rows, all_tokens, lambda line: print(line, file=sys.stderr, flush=True))
+    finished = pretrain(run, rows, all_tokens, _log)
+    if target is None:
+        return
+    facts = {
+        "command": f"python -m {_MODULE} --out runs/cria --steps {config.num_steps} --ship {EMBEDDED}",
+        "hardware": "one CPU thread, no GPU; products in bfloat16, weights and sums in float32",
+        "optimizer": "Muon for matrices, AdamW for the rest; constant rate, then linear decay to zero",
+        "loss": "every token in the first block of conversations, then the assistant's tokens only",
+        "steps": config.num_steps,
+        "tokens": finished.totals.tokens,
+        "tokens_trained_on": finished.totals.targets,
+        "wall_hours": round(finished.totals.wall_s / 3600, 2),
+        "seeds": 1,
+    }
+    num_train = (finished.cursor.block + 1) * config.block_examples
+    ship(finished.model, out, target, seed=config.seed, num_train=num_train, facts=facts, n=tests, log=_log)
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train cria from scratch.")
+    parser = argparse.ArgumentParser(description="Make cria from scratch: world, tokenizer, training, scores, card.")
     parser.add_argument("--out", type=Path, required=True, help="directory of the run; an unfinished run goes on")
     parser.add_argument("--steps", type=int, default=CriaConfig().num_steps, help="updates of the whole run")
+    parser.add_argument("--ship", type=Path, help="directory to be replaced by the finished, measured model")
+    parser.add_argument("--tests", type=int, default=100, help="test examples of each task and split")
     parser.add_argument("--eager", action="store_true", help="do not compile, also where a C++ compiler is found")
     chosen = parser.parse_args()
     compiled = not chosen.eager and any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     torch.set_num_threads(1)
-    train(CriaConfig(num_steps=chosen.steps), chosen.out, compiled=compiled)
+    make(CriaConfig(num_steps=chosen.steps), chosen.out, chosen.ship, compiled=compiled, tests=chosen.tests)
 
 
 if __name__ == "__main__":

@@ -55,13 +55,23 @@ class Totals:
         self.wall_s += report.step_s
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """What a run leaves behind."""
+
+    model: Llama
+    totals: Totals
+    cursor: Cursor
+    """The first batch that was not read."""
+
+
 def pretrain(
     config: PretrainConfig,
     rows_of: Callable[[int], list[Row]],
     all_tokens: Callable[[Cursor], bool],
     log: Callable[[str], None],
-) -> tuple[Llama, Totals]:
-    """Train to the end of the schedule and return the model with what it cost.
+) -> Finished:
+    """Train to the end of the schedule.
 
     `rows_of(block)` must be pure; `all_tokens(cursor)` says whether a batch trains on every token or on
     the assistant's alone.
@@ -88,6 +98,7 @@ def pretrain(
             compiled=config.compiled,
         ):
             totals.add(report)
+            cursor = report.cursor
             metrics.write(report)
             recent = report.loss if not recent else 0.95 * recent + 0.05 * report.loss
             last = report.step == config.optim.num_steps
@@ -101,4 +112,4 @@ def pretrain(
                 saved_at = time.monotonic()
     finally:
         metrics.close()
-    return model, totals
+    return Finished(model=model, totals=totals, cursor=cursor)
