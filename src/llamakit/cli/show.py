@@ -40,7 +40,7 @@ def command(
     if as_json:
         put_json(facts)
         return
-    put_facts([(name.replace("_", " "), text) for name, value in facts.items() if (text := _text(name, value))])
+    put_facts([(_label(name), text) for name, value in facts.items() if (text := _text(name, value))])
     if located is None and ref.source == "hub":
         say(f"\nNot on this machine. Get it with: llama pull {ref.name}", "faint")
 
@@ -141,10 +141,14 @@ def _shape(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+def _label(name: str) -> str:
+    return name.removesuffix("_bytes").replace("_", " ")
+
+
 def _text(name: str, value: Any) -> str:
     """A value for people; empty where there is nothing to say."""
     match value:
-        case None | "" | [] | {}:
+        case None | "" | []:
             return ""
         case True:
             return "yes"
@@ -159,7 +163,7 @@ def _text(name: str, value: Any) -> str:
         case list():
             return "\n".join(_text("", item) for item in value)
         case dict():
-            pairs = [(key.replace("_", " "), _text(key, item)) for key, item in value.items()]
+            pairs = [(_label(key), _text(key, item)) for key, item in value.items()]
             return "\n".join(_indented(key, text) for key, text in pairs if text)
         case _:
             return str(value)
