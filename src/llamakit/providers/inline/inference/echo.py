@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -109,8 +110,9 @@ class EchoInference:
         calls = tools_to_call(request)
         text = "" if calls else constrained(sampling.constraint, request.messages[-1].text)
         prompt = render(request.messages, request.tools, opens=request.add_generation_prompt)
-        async for event in self._answer(request.model, request.context, sampling, prompt, text, calls):
-            yield event
+        async with aclosing(self._answer(request.model, request.context, sampling, prompt, text, calls)) as events:
+            async for event in events:
+                yield event
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Say the prompt back; between a prompt and a suffix, say the suffix."""
@@ -119,8 +121,9 @@ class EchoInference:
         prompt = self._ids(request.prompt, begins=request.add_special_tokens)
         text = decode(prompt[1:] if prompt[:1] == (BOS,) else prompt)
         wanted = constrained(sampling.constraint, text if request.suffix is None else request.suffix)
-        async for event in self._answer(request.model, request.context, sampling, prompt, wanted, ()):
-            yield event
+        async with aclosing(self._answer(request.model, request.context, sampling, prompt, wanted, ())) as events:
+            async for event in events:
+                yield event
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """A vector of unit length that depends on the bytes alone."""
