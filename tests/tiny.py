@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
+from llamakit.checkpoints.reader import Generation
+from llamakit.checkpoints.save import save_hf
 from llamakit.core.model_config import ModelConfig
 from llamakit.models.llama import Llama, initialize
+from llamakit.text.specials import llama3_specials
+from llamakit.text.train_bpe import train_tiktoken
 
+TINY_VOCAB = 512
+"""256 bytes and the 256 control tokens of Llama 3."""
 SPECIALS = ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|start_header_id|>")
 
 
@@ -40,6 +47,18 @@ def tiny_llama(
             if parameter.ndim > 1:
                 parameter.mul_(sharpness)
     return model.to(dtype).eval()
+
+
+def tiny_checkpoint(path: Path, seed: int = 0, *, dtype: torch.dtype = torch.float32, **changes: object) -> Path:
+    """A Hugging Face directory with random weights and a byte-level tokenizer in the Llama 3 format."""
+    vocabulary = path.parent / f"{path.name}-tokenizer"
+    vocabulary.mkdir(parents=True)
+    train_tiktoken(["a b"], TINY_VOCAB, vocabulary / "tokenizer.model")
+    special = llama3_specials(256)
+    model = tiny_llama(seed, **({"vocab_size": TINY_VOCAB} | changes))
+    ends = tuple(special[name] for name in ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"))
+    generation = Generation(bos_id=special["<|begin_of_text|>"], eos_ids=ends)
+    return save_hf(model, model.config, path, dtype=dtype, generation=generation, tokenizer=vocabulary)
 
 
 class ByteTokenizer:

@@ -48,6 +48,9 @@ class EngineLoop:
         self._closing = False
         self._failure: BaseException | None = None
         self._after_step: list[Callable[[], None]] = []
+        self._gate = threading.Lock()
+        self._stopped: BaseException | None = None
+        """Set once nobody reads the inbox any more."""
 
     # -- from any thread ---------------------------------------------------------------------------
 
@@ -64,11 +67,13 @@ class EngineLoop:
 
     def submit(self, job: Job) -> None:
         """Queue `job`; refusals arrive through its `on_error`."""
-        self._inbox.put(lambda: self._submit(job))
+        if not self._post(lambda: self._submit(job)):
+            assert self._stopped is not None
+            job.on_error(self._stopped)
 
     def cancel(self, request_id: str) -> None:
         """Stop a request; its blocks are free before the next step, and no further event reaches its job."""
-        self._inbox.put(lambda: self._cancel(request_id))
+        self._post(lambda: self._cancel(request_id))
 
     def call(self, function: Callable[[Engine], T]) -> Future[T]:
         """Run `function(engine)` between two steps."""
@@ -82,10 +87,9 @@ class EngineLoop:
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits on the future
                 future.set_exception(error)
 
-        if self._failure is not None or self._closing:
-            future.set_exception(EngineStopped(f"the engine of {self._name} is stopped"))
-        else:
-            self._inbox.put(run)
+        if not self._post(run):
+            assert self._stopped is not None
+            future.set_exception(self._stopped)
         return future
 
     def after_step(self, flush: Callable[[], None]) -> None:
@@ -95,11 +99,11 @@ class EngineLoop:
     def close(self, timeout_s: float = 10.0) -> None:
         """Stop the thread; running requests end with an error."""
         self._closing = True
-        self._inbox.put(lambda: None)
+        self._post(lambda: None)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
         if self._thread is None:
-            self._fail_all(EngineStopped(f"the engine of {self._name} was shut down"))
+            self._stop(EngineStopped(f"the engine of {self._name} was shut down"))
         self._after_step.clear()  # doors hold the loop: without this the weights would wait for the garbage collector
 
     # -- on the loop's thread ----------------------------------------------------------------------
@@ -122,7 +126,14 @@ class EngineLoop:
             self._failure = error
             stopped = EngineStopped(f"the engine of {self._name} failed: {error}")
             stopped.__cause__ = error
-        self._fail_all(stopped)
+        self._stop(stopped)
+
+    def _post(self, command: Callable[[], None]) -> bool:
+        """Queue a command; False when nobody will read it."""
+        with self._gate:
+            if self._stopped is None:
+                self._inbox.put(command)
+            return self._stopped is None
 
     def _drain(self, *, wait: bool) -> None:
         try:
@@ -166,7 +177,11 @@ class EngineLoop:
         for flush in self._after_step:
             flush()
 
-    def _fail_all(self, error: BaseException) -> None:
+    def _stop(self, error: BaseException) -> None:
+        """End every job with `error`, and refuse what comes after."""
+        with self._gate:
+            self._stopped = error
+        self._closing = True
         jobs, self._jobs = list(self._jobs.values()), {}
         for job in jobs:
             job.on_error(error)
