@@ -42,8 +42,8 @@ def load_spm(path: Path) -> SentencePieceTokenizer:
 
 def _build(data: bytes) -> SentencePieceTokenizer:
     pieces: list[SpmPiece] = []
-    trainer: Fields = {}
-    normalizer: Fields = {}
+    trainer: Fields | None = None
+    normalizer: Fields | None = None
     for field, value in _fields(data):
         if field == _PIECES:
             pieces.append(_piece(_as_bytes(value)))
@@ -53,6 +53,8 @@ def _build(data: bytes) -> SentencePieceTokenizer:
             trainer = dict(_fields(_as_bytes(value)))
         elif field == _NORMALIZER:
             normalizer = dict(_fields(_as_bytes(value)))
+    if trainer is None or normalizer is None:
+        raise TokenizerError(f"the file ends after {len(pieces)} pieces, before the records that say how to use them")
     _refuse_unsupported(trainer, normalizer)
     return SentencePieceTokenizer(
         pieces,

@@ -84,8 +84,8 @@ def merges_of(vocab: dict[str, int]) -> list[tuple[str, str]]:
     merge, so all splits of each entry count, not only the one it was learned from.
     """
     return [
-        (token[:i], token[i:])
+        (left, right)
         for token in vocab
         for i in range(1, len(token))
-        if token[:i] in vocab and token[i:] in vocab
+        if (left := token[:i]) in vocab and (right := token[i:]) in vocab
     ]

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from tests.unit.text.samples import SAMPLE, train_spm, write_spm
 
+from llamakit.text.spm import BYTE, CONTROL, NORMAL, UNKNOWN, SpmPiece
 from llamakit.text.tokenizer import Tokenizer, load_tokenizer
 from llamakit.text.train_bpe import train_tiktoken
-
-SAMPLE = (
-    "The llama walked to the market on Monday and bought 12 apples, 3 pears and a book for $4.50.\n\n"
-    "Could you call Anna at 17:30? She doesn't know yet; we'll tell her. unsafe safe S1,S2\n"
-    "def total(values):\n    return sum(v for v in values if v > 0)\n"
-    "Straße, déjà vu, mañana, नमस्ते, สวัสดี, 你好，世界 🙂\n"
-    '[get_weather(city="Bern", days=3)] {"type": "function", "name": "get_weather", "parameters": {}}\n'
-    "system user assistant ipython\n"
-)
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +41,44 @@ def small_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(small_model_path: Path) -> Tokenizer:
     """A byte-level tokenizer with Llama 3's control tokens."""
     return load_tokenizer(small_model_path)
+
+
+@pytest.fixture(scope="session")
+def shown() -> Callable[[Tokenizer, Sequence[int]], str]:
+    """Ids as text, with control tokens spelled out."""
+
+    def show(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+        names = {id: name for name, id in reversed(list(tokenizer.special.items()))}
+        text = b"".join(names[id].encode() if id in names else tokenizer.token_bytes(id) for id in ids)
+        return text.decode()
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def spm_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Llama 2 tokenizer file."""
+    return train_spm(tmp_path_factory.mktemp("spm") / "tokenizer.model")
+
+
+@pytest.fixture(scope="session")
+def spm(spm_model_path: Path) -> Tokenizer:
+    """A small SentencePiece tokenizer."""
+    return load_tokenizer(spm_model_path)
+
+
+CODE_LLAMA_PIECES = (
+    "\u2581<SU", "\u2581<SUF", "\u2581<PRE", "\u2581<M", "\u2581<MID", "\u2581<E", "\u2581<EOT",
+    "\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>", "\u2581<EOT>", "\u2581<EOT><EOT>", "<step>",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def code_llama(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """Bytes, a few pieces, and the pieces Code Llama added, which merging could reach."""
+    letters = [chr(code) for code in range(33, 127)] + ["\u2581", "\u263a"]
+    merged = ["\u2581<", "SU", "SUF", "PR", "PRE", "EO", "EOT", "MI", "MID", "\u2581a", "ab"]
+    pieces = [SpmPiece("<unk>", 0.0, UNKNOWN), SpmPiece("<s>", 0.0, CONTROL), SpmPiece("</s>", 0.0, CONTROL)]
+    pieces += [SpmPiece(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)]
+    pieces += [SpmPiece(text, -1.0 - i, NORMAL) for i, text in enumerate([*merged, *CODE_LLAMA_PIECES, *letters])]
+    return load_tokenizer(write_spm(tmp_path_factory.mktemp("code") / "tokenizer.model", pieces))

@@ -67,7 +67,7 @@ class ToolCallParser:
         is_code = self._box.is_empty or CODE_TOOL in self._box.names
         if is_code and text.strip():
             return [Call(name=CODE_TOOL, arguments=to_json({"code": text}))]
-        return [text]
+        return [text] if text else []
 
     def _parts(self, items: Iterable[str | Call]) -> list[TextDelta | ToolCallDelta]:
         return [TextDelta(text=item) if isinstance(item, str) else self._delta(item) for item in items]

@@ -65,6 +65,7 @@ class CallScanner:
         self._lead: list[str] = []
         self._body: list[str] = []
         self._brackets = Brackets()
+        self._text: list[str] = []
         self._out: list[str | Call] = []
 
     def push(self, text: str) -> list[str | Call]:
@@ -90,20 +91,28 @@ class CallScanner:
         rest = _SEPARATORS.sub("", self._held, count=1)
         is_tail = self._after_call and (_FUNCTION_CLOSE.startswith(rest) or (self._fenced and _FENCE.startswith(rest)))
         if self._state == "body":
-            self._out += [*self._lead, *self._body]
+            self._text += [*self._lead, *self._body]
         elif not is_tail:
-            self._out.append(self._held)
+            self._text.append(self._held)
         self._held, self._lead, self._body = "", [], []
         return self._take()
 
     def _take(self) -> list[str | Call]:
-        out, self._out = [item for item in self._out if item != ""], []
+        self._close_text()
+        out, self._out = self._out, []
         return out
+
+    def _close_text(self) -> None:
+        """Neighbouring pieces of text leave as one."""
+        text = "".join(self._text)
+        self._text = []
+        if text:
+            self._out.append(text)
 
     def _in_line(self, text: str, at: int) -> int:
         found = _LINE_END_OR_TAG.search(text, at)
         end = found.start() if found else len(text)
-        self._out.append(text[at:end])
+        self._text.append(text[at:end])
         if found:
             self._state, self._after_call = "head", False
         return end
@@ -127,7 +136,7 @@ class CallScanner:
             return at + head.bracket
         first = _TEXT.search(window)
         end = at + (first.end() if first else len(window))
-        self._out.append(text[at:end])
+        self._text.append(text[at:end])
         self._state, self._after_call = "line", False
         return end
 
@@ -141,9 +150,10 @@ class CallScanner:
             body = "".join(self._body)
             calls = read_calls(self._head.kind, self._head.name, body, self._box, any_name=self._any_name)
         if calls is None:
-            self._out += [*self._lead, *self._body]
+            self._text += [*self._lead, *self._body]
             self._state, self._after_call = "line", False
         else:
+            self._close_text()
             self._out += calls
             self._state, self._after_call, self._fenced = "head", True, self._head.fenced or self._fenced
         return end

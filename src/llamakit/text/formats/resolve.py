@@ -85,7 +85,7 @@ def _by_template(template: str, name: str, config: ModelConfig | None) -> str | 
             by_name = _llama3_by_name(name, config)
             return by_name if by_name != "llama3" else "llama3.1"
         return "llama3"
-    if "Source: " in template:
+    if "Destination: user" in template:
         return "codellama70b"
     if "[INST]" in template:
         return "llama2"
