@@ -21,7 +21,7 @@ from llamakit.checkpoints.checked_file import MAX_DIMS, MAX_TENSORS, CheckedFile
 from llamakit.checkpoints.stored import PLAIN, StoredTensor, span
 from llamakit.checkpoints.torch_zip import Member, open_archive, read_member
 
-_MAX_STEPS = 300_000
+_MAX_STEPS = 150_000
 """Opcodes run at most; a file of Llama 3.1 405B has about 40 thousand."""
 _MAX_NAME = 100
 _REBUILD, _PARAMETER, _ORDERED = (

@@ -95,7 +95,7 @@ def test_special_blocks_survive(kind: int) -> None:
 def test_values_that_cannot_be_stored_are_refused(kind: int, bad: float) -> None:
     values = torch.ones(1, 256)
     values[0, 3] = bad
-    with pytest.raises(CheckpointError, match="finite|half precision"):
+    with pytest.raises(CheckpointError, match=r"finite|half precision"):
         quantize(values.view(-1, types.ENCODINGS[kind].block_values), kind)
 
 

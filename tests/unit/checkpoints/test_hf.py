@@ -64,7 +64,7 @@ def test_a_second_copy_of_a_tied_head_must_be_equal(tmp_path: Path) -> None:
     _rewrite(path, lambda tensors: tensors.update({"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}))
     assert "lm_head.weight" not in load_model(tmp_path / "m").model.state_dict()
     _rewrite(path, lambda tensors: tensors["lm_head.weight"][319, 63].add_(1))
-    with pytest.raises(CheckpointError, match="ties head and embedding, but lm_head.weight differs"):
+    with pytest.raises(CheckpointError, match=r"ties head and embedding, but lm_head.weight differs"):
         load_model(tmp_path / "m")
 
 

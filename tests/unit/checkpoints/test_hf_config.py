@@ -152,7 +152,7 @@ WRONG: dict[str, Any] = {
 
 @pytest.mark.parametrize("field", WRONG)
 def test_a_value_that_cannot_work_names_file_and_field(field: str) -> None:
-    with pytest.raises(CheckpointError, match="model/config.json: ") as caught:
+    with pytest.raises(CheckpointError, match=r"model/config.json: ") as caught:
         config_from_hf(ONE_B | {field: WRONG[field]}, PATH)
     assert "\n" not in str(caught.value)
 

@@ -201,7 +201,7 @@ def test_repeated_heads_that_differ_are_refused(tmp_path: Path) -> None:
     part = torch.load(tmp_path / "m" / "consolidated.01.pth", weights_only=True)
     part["layers.1.attention.wv.weight"][0, 0] += 1
     torch.save(part, tmp_path / "m" / "consolidated.01.pth")
-    with pytest.raises(CheckpointError, match="v_proj.weight', but the copies differ"):
+    with pytest.raises(CheckpointError, match=r"v_proj.weight', but the copies differ"):
         load_model(tmp_path / "m")
 
 
@@ -237,13 +237,13 @@ def test_ranks_of_two_models_are_refused(tmp_path: Path) -> None:
     write_meta(tmp_path / "m", tiny_llama(tie_embeddings=False), ranks=2)
     write_meta(tmp_path / "other", tiny_llama(tie_embeddings=False, num_layers=1), ranks=2)
     (tmp_path / "other" / "consolidated.01.pth").rename(tmp_path / "m" / "consolidated.01.pth")
-    with pytest.raises(CheckpointError, match="ranks 0 and 1 disagree about 9 tensors, first: 'layers.1.attention.wk"):
+    with pytest.raises(CheckpointError, match=r"ranks 0 and 1 disagree about 9 tensors, first: 'layers.1.attention.wk"):
         open_checkpoint(tmp_path / "m")
 
 
 def test_unknown_tensors_are_listed(tmp_path: Path) -> None:
     write_meta(tmp_path / "m", tiny_llama(tie_embeddings=False), extra={"layers.0.attention.wq.scales": torch.ones(2)})
-    with pytest.raises(CheckpointError, match="1 unexpected: layers.0.attention.wq.scales"):
+    with pytest.raises(CheckpointError, match=r"1 unexpected: layers.0.attention.wq.scales"):
         load_model(tmp_path / "m")
 
 

@@ -240,14 +240,14 @@ PROGRAMS: dict[str, bytes] = {
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_hostile_program_is_refused_in_time(program: str, tmp_path: Path) -> None:
     path = archive(tmp_path / "x.pth", PROGRAMS[program])
-    with pytest.raises(CheckpointError, match="x.pth: ") as caught:
+    with pytest.raises(CheckpointError, match=r"x.pth: ") as caught:
         TorchFile(path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
 def test_an_old_file_without_archive_gets_advice(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointError, match="written by torch before 1.6"):
+    with pytest.raises(CheckpointError, match=r"written by torch before 1.6"):
         TorchFile(tmp_path / "x.pth")
 
 
@@ -260,7 +260,7 @@ def test_a_bare_pickle_is_no_archive(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_script_archive_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.ReLU()), tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match="compressed member|does not write"):
+    with pytest.raises(CheckpointError, match=r"compressed member|does not write"):
         TorchFile(tmp_path / "x.pth")
 
 

@@ -148,5 +148,5 @@ def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
         path.touch()
     elif kind == "pipe":
         os.mkfifo(path)
-    with pytest.raises(CheckpointError, match="x.safetensors: (is|cannot)"):
+    with pytest.raises(CheckpointError, match=r"x.safetensors: (is|cannot)"):
         SafetensorsFile(path)

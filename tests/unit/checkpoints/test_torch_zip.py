@@ -231,6 +231,6 @@ def test_a_member_inside_another_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_whatever_is_unusual_is_refused(case: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="x.pth: ") as caught:
+    with pytest.raises(CheckpointError, match=r"x.pth: ") as caught:
         _members(tmp_path / "x.pth", build(REFUSED[case]))
     assert "\n" not in str(caught.value)
