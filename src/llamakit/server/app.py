@@ -117,5 +117,7 @@ def operations_of(app: FastAPI) -> list[Operation]:
 async def _no_route(request: Request, fault: Exception) -> Response:
     exchange: Exchange = request.scope["state"]["exchange"]
     if isinstance(fault, HTTPException) and fault.status_code == 405:
-        return error_response(WrongMethod(f"{request.method[:16]} is not a method of this path"), exchange.id)
+        response = error_response(WrongMethod(f"{request.method[:16]} is not a method of this path"), exchange.id)
+        response.headers.update(fault.headers or {})
+        return response
     return error_response(NoRoute("nothing is at this path; GET /openapi.json lists what there is"), exchange.id)

@@ -27,7 +27,9 @@ class Drain:
         """True once the server was asked to stop; running answers go on until `cut`."""
         self.is_cut = False
 
-    def __len__(self) -> int:
+    @property
+    def num_running(self) -> int:
+        """Answers in work."""
         return len(self._running)
 
     def stop(self) -> None:

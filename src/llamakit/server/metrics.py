@@ -51,9 +51,7 @@ class Metrics:
         self.answer_size = histogram("vllm:request_generation_tokens", "Generated tokens of a request.", _TOKENS)
         self.prompt_tokens = counter("vllm:prompt_tokens", "Prompt tokens processed.", *_MODEL)
         self.answer_tokens = counter("vllm:generation_tokens", "Tokens generated.", *_MODEL)
-        self.cached_tokens = counter(
-            "llamakit:prompt_tokens_cached", "Prompt tokens found in cache.", *_MODEL
-        )
+        self.cached_tokens = counter("llamakit:prompt_tokens_cached", "Prompt tokens found in cache.", *_MODEL)
         self.success = counter("vllm:request_success", "Choices that ended, by reason.", *_MODEL, "finished_reason")
         self.accepted = counter("llamakit:generations_accepted", "Generations begun.")
         self.ended = counter("llamakit:generations_ended", "Generations ended, by outcome.", "outcome")

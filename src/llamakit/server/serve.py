@@ -134,8 +134,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         drain, drain_s = self._service.drain, self._service.config.drain_s
         drain.stop()
-        if len(drain):
-            log.info("stopping; %d answers have %g s to end", len(drain), drain_s)
+        if drain.num_running:
+            log.info("stopping; %d answers have %g s to end", drain.num_running, drain_s)
         timer = asyncio.get_running_loop().call_later(drain_s, drain.cut)
         try:
             await super().shutdown(sockets)
