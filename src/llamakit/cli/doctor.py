@@ -178,7 +178,9 @@ def _embedded() -> Finding:
 def _hub() -> Finding:
     import httpx2
 
-    endpoint = os.environ.get("HF_ENDPOINT") or load(Settings, file=config_path()).value.endpoint
+    from llamakit.hub.download import hub_endpoint
+
+    endpoint = hub_endpoint(load(Settings, file=config_path()))
     try:
         status = httpx2.head(endpoint, timeout=5.0, follow_redirects=True).status_code
     except httpx2.HTTPError as error:

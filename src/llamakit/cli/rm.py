@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -65,8 +66,6 @@ def _remove_pulled(ref: ModelRef, yes: bool) -> int | None:
 
 
 def _agreed(question: str, yes: bool) -> bool:
-    import sys
-
     if yes or not is_terminal(sys.stdin):
         return True
-    return confirm(question)
+    return confirm(question, default=False)

@@ -92,7 +92,7 @@ def size(count: int) -> str:
         if value < 999.5:
             break
         value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if value >= 99.5 or unit == "B" else f"{value:.1f} {unit}"
+    return f"{value:.0f} {unit}" if value >= 99.95 or unit == "B" else f"{value:.1f} {unit}"
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:
@@ -105,12 +105,13 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
     return "just now"
 
 
-def confirm(question: str) -> bool:
-    """Ask the person; without a terminal the answer is no."""
+def confirm(question: str, *, default: bool = True) -> bool:
+    """Ask the person; Enter means `default`, no terminal and no line mean no."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         return False
-    print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+    print(f"{question} {'[Y/n]' if default else '[y/N]'} ", end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    return bool(line) and line.strip().lower() in (("", "y", "yes") if default else ("y", "yes"))
 
 
 @contextmanager

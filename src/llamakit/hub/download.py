@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from llamakit.core.config import Secret, Settings, config_path, data_home
+from llamakit.core.config import Loaded, Secret, Settings, config_path, data_home
 from llamakit.core.config import load as load_settings
 from llamakit.core.errors import DownloadError, GatedModel, InvalidRequest, LlamakitError, Offline, UnsupportedFormat
 from llamakit.core.faults import fault
@@ -77,7 +77,7 @@ def pull(
     """
     home = data_home() if home is None else home
     hub = cache.hub_cache() if hub is None else hub
-    settings = load_settings(Settings, file=config_path()).value
+    loaded = load_settings(Settings, file=config_path(), flags={"endpoint": endpoint, "offline": offline})
     ref = _what(what, home=home, quant=quant, mirror=mirror, original=original)
     if revision is not None:
         ref = replace(ref, revision=ids.check_revision(revision))
@@ -86,13 +86,10 @@ def pull(
         repo=_repo_of(ref, original=original),
         original=original,
         hub=hub,
-        remote=Remote(
-            endpoint=(endpoint or os.environ.get("HF_ENDPOINT") or settings.endpoint).rstrip("/"), token=token
-        ),
+        remote=Remote(endpoint=hub_endpoint(loaded), token=token),
         progress=progress,
     )
-    is_offline = settings.offline or _env_says_offline() if offline is None else offline
-    if is_offline:
+    if loaded.value.offline or (offline is None and _env_says_offline()):
         return job.from_cache("the network is switched off (--offline)", home)
     try:
         return job.run()
@@ -304,6 +301,12 @@ def _link(blob: Path, link: Path, final: Path) -> None:
         link.symlink_to(os.path.relpath(blob, final.parent))
     except OSError:
         shutil.copyfile(blob, link)
+
+
+def hub_endpoint(loaded: Loaded[Settings]) -> str:
+    """The hub to use: our own setting wherever it was made, else the variable that the hub's library obeys."""
+    named = os.environ.get("HF_ENDPOINT") if loaded.sources["endpoint"] == "default" else None
+    return (named or loaded.value.endpoint).rstrip("/")
 
 
 def _env_says_offline() -> bool:

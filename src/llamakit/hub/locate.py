@@ -35,7 +35,10 @@ class Located(os.PathLike[str]):
 
     @property
     def prompt_format(self) -> str | None:
-        """The format the catalog gives this model, if it is in it."""
+        """The format that the catalog, or the card of an embedded model, gives it; None where neither does."""
+        if self.ref.source == "embedded":
+            named = embedded.card(self.path).get("prompt_format")
+            return named if isinstance(named, str) else None
         return self.ref.model.prompt_format if self.ref.model else None
 
 
