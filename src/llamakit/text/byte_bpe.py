@@ -1,7 +1,8 @@
 """Byte-level BPE, the tokenizer of Llama 3: split by a pattern, then merge bytes by rank.
 
 The merging runs in the `tokenizers` library. Control tokens are kept out of it altogether, so text that
-spells one is always plain text. Knows no file format; `tiktoken_file`, `hf_tokenizer` and `gguf_vocab` feed it.
+spells one is always plain text. Knows no file format; `tiktoken_file`, `hf_tokenizer` and `gguf_tokenizer`
+feed it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Final
 from llamakit.core.errors import TokenizerError, UnsupportedFormat
 from llamakit.text.byte_bpe import GPT2_SPLIT, LLAMA3_SPLIT, ByteBpeTokenizer, spell
 from llamakit.text.gguf_vocab import TokenizerFields
-from llamakit.text.specials import BEGIN_OF_TEXT, END_OF_MESSAGE, END_OF_TURN
+from llamakit.text.specials import BEGIN_OF_TEXT, END_OF_MESSAGE, END_OF_TURN, LLAMA3_SPECIALS
 from llamakit.text.spm import (
     BYTE,
     CONTROL,
@@ -28,6 +28,7 @@ from llamakit.text.tokenizer_files import MAX_ENTRIES, MAX_TOKEN_BYTES
 _SENTENCEPIECE: Final = "llama"
 _BYTE_BPE: Final = "gpt2"
 _LLAMA3_PRE: Final = frozenset({"llama-bpe", "llama3", "llama-v3"})
+_LLAMA3_NAMES: Final = frozenset(LLAMA3_SPECIALS)
 _BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 
 GgufTokenizer = ByteBpeTokenizer | SentencePieceTokenizer
@@ -57,16 +58,23 @@ def _byte_bpe(fields: TokenizerFields) -> ByteBpeTokenizer:
     if len(set(fields.tokens)) != len(fields.tokens):
         raise TokenizerError("two ids share one token")
     kinds = fields.token_types or [NORMAL] * len(fields.tokens)
-    by_kind: dict[int, dict[str, int]] = {NORMAL: {}, CONTROL: {}, USER_DEFINED: {}}
+    # Some files list control tokens as ordinary ones; their names and their roles tell them apart.
+    roles = {fields.bos_id, fields.eos_id, fields.eot_id, fields.eom_id, fields.unk_id, fields.pad_id}
+    vocab: dict[str, int] = {}
+    specials: dict[str, int] = {}
+    whole: dict[str, int] = {}
     for id, (token, kind) in enumerate(zip(fields.tokens, kinds, strict=True)):
-        if kind != UNUSED:
-            by_kind.get(CONTROL if kind == UNKNOWN else kind, by_kind[NORMAL])[token] = id
-    specials = by_kind[CONTROL]
+        if kind in (CONTROL, UNKNOWN) or token in _LLAMA3_NAMES or id in roles:
+            specials[token] = id
+        elif kind == USER_DEFINED:
+            whole[token] = id
+        elif kind != UNUSED:
+            vocab[token] = id
     return ByteBpeTokenizer(
-        vocab=by_kind[NORMAL],
+        vocab=vocab,
         merges=[_pair(merge) for merge in fields.merges],
         specials=specials,
-        whole=by_kind[USER_DEFINED],
+        whole=whole,
         split=_split(fields.pre, specials),
         ignore_merges=_split(fields.pre, specials) == LLAMA3_SPLIT,
         bos=_name(fields, fields.bos_id),

@@ -193,9 +193,11 @@ def _sentencepiece(
     size = 1 + max(names.values(), default=-1)
     if size != len(set(names.values())):
         raise TokenizerError(f"{len(set(names.values()))} pieces, but the highest id is {size - 1}")
+    scores = _scores(tables)
     pieces = [SpmPiece("", 0.0, NORMAL)] * size
     for text, id in names.items():
-        pieces[id] = SpmPiece(text, 0.0, _piece_kind(text, tables))
+        kind = _piece_kind(text, tables)
+        pieces[id] = SpmPiece(text, scores.get(text, scores[""]) if kind == NORMAL else 0.0, kind)
     return SentencePieceTokenizer(
         pieces,
         unk_id=names.get(roles.get("unk_token", SPM_UNKNOWN)),
@@ -205,6 +207,14 @@ def _sentencepiece(
         dummy_prefix=_has_dummy_prefix(steps),
         merges=tables.merges,
     )
+
+
+def _scores(tables: _Tables) -> dict[str, float]:
+    """What SentencePiece would call the merge order: the sooner, the higher; "" stands for what never merges."""
+    scores = {"": -float(len(tables.merges))}
+    for rank, (left, right) in enumerate(tables.merges):
+        scores.setdefault(left + right, -float(rank))
+    return scores
 
 
 def _piece_kind(text: str, tables: _Tables) -> int:

@@ -68,6 +68,12 @@ def test_kinds_are_guessed_where_the_file_does_not_say(spm: SentencePieceTokeniz
     assert back.encode(SAMPLE) == spm.encode(SAMPLE)
 
 
+def test_control_tokens_listed_as_ordinary_ones_are_told_apart(small: ByteBpeTokenizer) -> None:
+    back = load_fields(dataclasses.replace(fields_of(small), token_types=[NORMAL] * 700))
+    assert dict(back.special) == dict(small.special)
+    assert not any(map(back.is_special, back.encode("".join(small.special))))
+
+
 def test_no_space_prefix(spm: SentencePieceTokenizer) -> None:
     back = load_fields(dataclasses.replace(fields_of(spm), add_space_prefix=False))
     assert back.encode("llama") == spm.encode_continuation("llama")

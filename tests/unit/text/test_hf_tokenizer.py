@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.text.samples import SAMPLE
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Pipeline
 
 from llamakit.core.errors import TokenizerError, UnsupportedFormat
 from llamakit.text.byte_bpe import LLAMA3_SPLIT, spell
+from llamakit.text.gguf_tokenizer import fields_of, load_fields
 from llamakit.text.hf_tokenizer import load_hf, read_chat_template
 from llamakit.text.specials import LLAMA3_SPECIALS
 from llamakit.text.spm import BYTE, CONTROL, NORMAL, SentencePieceTokenizer
@@ -144,6 +146,15 @@ def test_llama2_json_equals_the_sentencepiece_file(
     for text in ("the llama walked", " two  spaces ", "\n\tx", "नमस्ते 🙂", "</s><s><unk>", "<0x41>", ""):
         assert ours.encode(text) == spm.encode(text)
         assert ours.decode(ours.encode(text)) == text
+
+
+def test_merge_order_becomes_scores(tmp_path: Path, spm: SentencePieceTokenizer) -> None:
+    """A file with merges alone must still make a GGUF vocabulary, which has scores alone."""
+    ours = load_hf(llama2_json(tmp_path / "tokenizer.json", spm, metaspace=False))
+    assert isinstance(ours, SentencePieceTokenizer)
+    by_scores = load_fields(fields_of(ours))
+    for text in (SAMPLE, " two  spaces ", "नमस्ते 🙂"):
+        assert by_scores.encode(text) == spm.encode(text)
 
 
 def _edited(directory: Path, path: Path, edit: Any) -> Path:

@@ -59,11 +59,11 @@ class ToolCallParser:
         return self._parts(self._read_tagged(text))
 
     def _read_tagged(self, text: str) -> list[str | Call]:
+        """What begins as a call of a tool is that, and any rest is text; everything else is a program."""
         scanner = CallScanner(self._box, any_name=True)
         items = scanner.push(text) + scanner.finish()
-        calls = [item for item in items if isinstance(item, Call)]
-        if calls and not any(isinstance(item, str) and item.strip() for item in items):
-            return [*calls]
+        if items and isinstance(items[0], Call):
+            return items
         is_code = self._box.is_empty or CODE_TOOL in self._box.names
         if is_code and text.strip():
             return [Call(name=CODE_TOOL, arguments=to_json({"code": text}))]

@@ -56,6 +56,7 @@ class CallScanner:
     def __init__(self, box: Toolbox, *, any_name: bool = False) -> None:
         """`any_name`: the text is known to be calls, so names outside the toolbox count too."""
         self._box = box
+        self._names = box.names
         self._any_name = any_name
         self._state: Literal["line", "head", "body"] = "head"
         self._after_call = False
@@ -193,7 +194,7 @@ class CallScanner:
                     cursor.object_head()
                 else:
                     kind = "list"
-                    cursor.call_name(None if self._any_name else self._box.names, dotted=False)
+                    cursor.call_name(None if self._any_name else self._names, dotted=False)
             case _:
                 kind, name = "call", self._bare_name(cursor)
                 start = cursor.at
@@ -201,11 +202,10 @@ class CallScanner:
 
     def _bare_name(self, cursor: _Cursor) -> str:
         """`name.call` before a bracket; when the text is known to be calls also a known `name` alone."""
-        known = self._box.names
         if not self._any_name:
-            return cursor.call_name(known, dotted=True)
+            return cursor.call_name(self._names, dotted=True)
         name = cursor.call_name(None, dotted=False)
-        if name not in known and not name.endswith(".call"):
+        if name not in self._names and not name.endswith(".call"):
             raise _NotACall
         return name
 

@@ -13,6 +13,7 @@ from llamakit.text.formats.checks import check_messages, check_no_tools
 from llamakit.text.formats.format import DEFAULT_OPTIONS, FormatOptions, OutputParser, Prompt
 from llamakit.text.formats.plain import PlainParser
 from llamakit.text.formats.script import Script
+from llamakit.text.specials import END_OF_TEXT, SPM_END, pick
 from llamakit.text.tokenizer import Tokenizer
 
 
@@ -38,9 +39,10 @@ class BaseFormat:
     ) -> tuple[list[int], list[bool]]:
         """Ids and mask; a last assistant message ends the text, and its end token is trained with it."""
         script = self._write(messages, tools, options)
-        if messages[-1].role == "assistant" and self.tokenizer.eos_ids:
+        ends = pick(self.tokenizer.special, (END_OF_TEXT, SPM_END)) or self.tokenizer.eos_ids
+        if messages[-1].role == "assistant" and ends:
             script.trained = True
-            script.append(self.tokenizer.eos_ids[0])
+            script.append(ends[0])
         return script.ids, script.mask
 
     def parser(self, tools: Sequence[ToolSpec] = (), options: FormatOptions = DEFAULT_OPTIONS) -> OutputParser:

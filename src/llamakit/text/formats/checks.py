@@ -15,6 +15,9 @@ def check_messages(name: str, messages: Sequence[Message], options: FormatOption
         raise InvalidRequest("messages is empty; a conversation needs at least one", param="messages")
     if any(isinstance(part, ImagePart) for message in messages for part in message.content):
         raise InvalidRequest(f"the {name} format reads text only; a message holds an image", param="messages")
+    caller = next((message for message in messages if message.tool_calls and message.role != "assistant"), None)
+    if caller is not None:
+        raise InvalidRequest(f"only assistant messages call tools; one of role {caller.role} does", param="messages")
     if options.continue_final_message and (messages[-1].role != "assistant" or messages[-1].tool_calls):
         raise InvalidRequest(
             "continue_final_message needs a last message of role assistant without tool calls", param="messages"

@@ -175,6 +175,10 @@ def test_after_the_python_tag(text: str, wanted: list[Item]) -> None:
     assert read(["Let me see.", TAG, text]) == (["Let me see.", *wanted] if wanted != ["  \n"] else ["Let me see.  \n"])
 
 
+def test_text_behind_a_tagged_call_stays_text() -> None:
+    assert read([TAG, "[get_weather(city='Bern')]\nI asked."]) == [BERN, "\nI asked."]
+
+
 def test_code_needs_somebody_to_run_it() -> None:
     box = toolbox([WEATHER])
     assert read([TAG, "print(1)"], box) == ["print(1)"]

@@ -400,6 +400,7 @@ def test_continuing_the_last_message(small: Tokenizer, shown: Shown) -> None:
         ("llama3.1", [assistant("Q")], (WEATHER,), {"flavour": "hf"}, "there is none"),
         ("llama3.1", [user("Q")], (WEATHER,), {"flavour": "hf", "tool_style": "python_list"}, "as JSON"),
         ("llama3.1", [user("Q"), assistant("", SEARCH, CALL)], (WEATHER,), {}, "called alone"),
+        ("llama3.1", [Message(role="user", tool_calls=(CALL,))], (), {}, "one of role user does"),
         (
             "llama3.1",
             [Message(role="user", content=(ImagePart(data=b"", mime="image/png"),))],
