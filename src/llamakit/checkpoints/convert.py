@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,10 +13,12 @@ from llamakit.checkpoints.gguf_write import write_gguf
 from llamakit.checkpoints.open import open_checkpoint
 from llamakit.checkpoints.reader import Reader
 from llamakit.checkpoints.save import write_hf
-from llamakit.checkpoints.tokenizer_fields import read_fields
 from llamakit.checkpoints.weights import Progress
-from llamakit.core.errors import ConfigError
+from llamakit.core.errors import ConfigError, TokenizerError
+from llamakit.text.gguf_tokenizer import GgufTokenizer, fields_of
 from llamakit.text.gguf_vocab import TokenizerFields
+from llamakit.text.spm import NORMAL
+from llamakit.text.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +83,24 @@ def convert(
 
 def _fields(reader: Reader) -> TokenizerFields | None:
     source = reader.tokenizer_source()
-    return read_fields(source) if isinstance(source, Path) else source
+    if not isinstance(source, Path):
+        return source
+    tokenizer = load_tokenizer(source)
+    if not isinstance(tokenizer, GgufTokenizer):
+        raise TokenizerError(f"{source}: a tokenizer of kind {tokenizer.kind!r} has no GGUF form")
+    return _with_scores(fields_of(tokenizer, size=max(tokenizer.vocab_size, reader.config().vocab_size)))
+
+
+def _with_scores(fields: TokenizerFields) -> TokenizerFields:
+    """Scores for a SentencePiece vocabulary that came without (from a tokenizer.json): later pieces are worse.
+
+    SentencePiece itself numbers BPE pieces in the order in which they were learned and scores them so.
+    """
+    if fields.scores is None or any(fields.scores):
+        return fields
+    kinds = fields.token_types or [NORMAL] * len(fields.tokens)
+    ranks = itertools.count()
+    return replace(fields, scores=[-float(next(ranks)) if kind == NORMAL else 0.0 for kind in kinds])
 
 
 def _notes(reader: Reader, template: str | None) -> tuple[str, ...]:

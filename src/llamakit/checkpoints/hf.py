@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from llamakit.checkpoints.checked_file import MAX_HEADER_BYTES, MAX_TENSORS, CheckedFile, read_json
+from llamakit.checkpoints.checked_file import MAX_HEADER_BYTES, MAX_TENSORS, read_json
 from llamakit.checkpoints.hf_config import config_from_hf, generation_from_hf
 from llamakit.checkpoints.reader import (
     Generation,
@@ -24,10 +23,10 @@ from llamakit.checkpoints.stored import StoredTensor, TensorInfo
 from llamakit.checkpoints.tied import drop_tied_head
 from llamakit.core.errors import CheckpointError
 from llamakit.core.model_config import ModelConfig
+from llamakit.text.hf_tokenizer import read_chat_template
 
 INDEX_NAME = "model.safetensors.index.json"
 _MAX_SHARDS = 1000
-_MAX_TEMPLATE_BYTES = 2**20
 
 
 class HfReader(Reader):
@@ -81,7 +80,7 @@ class HfReader(Reader):
             quantization=main_encoding(infos),
             num_parameters=self.config().num_parameters,
             num_bytes=sum(info.nbytes for info in infos.values()),
-            chat_template=_chat_template(self._directory),
+            chat_template=read_chat_template(self._directory),
         )
 
     def tokenizer_source(self) -> TokenizerSource:
@@ -115,25 +114,3 @@ def read_index(path: Path) -> dict[str, str]:
     if len(set(weight_map.values())) > _MAX_SHARDS:
         raise CheckpointError(f"{path}: names more than {_MAX_SHARDS} shards")
     return weight_map
-
-
-def _chat_template(directory: Path) -> str | None:
-    own = directory / "chat_template.jinja"
-    if own.is_file():
-        with CheckedFile(own) as file:
-            raw = file.read(0, min(file.size, _MAX_TEMPLATE_BYTES + 1), "the template")
-        if len(raw) > _MAX_TEMPLATE_BYTES:
-            raise CheckpointError(f"{own}: is larger than {_MAX_TEMPLATE_BYTES} bytes")
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise CheckpointError(f"{own}: is not UTF-8: {error}") from error
-    settings = directory / "tokenizer_config.json"
-    if not settings.is_file():
-        return None
-    template: Any = read_json(settings, max_bytes=MAX_HEADER_BYTES).get("chat_template")
-    if isinstance(template, list):
-        # Several templates by name: the one for plain chat is called "default".
-        named = (entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default")
-        template = next((entry.get("template") for entry in named), None)
-    return template if isinstance(template, str) else None

@@ -20,7 +20,7 @@ from llamakit.checkpoints.names import expected_shapes
 from llamakit.checkpoints.reader import TOKENIZER_FILES, Generation, TokenizerSource
 from llamakit.checkpoints.safetensors_file import write_safetensors
 from llamakit.checkpoints.staging import staged_directory
-from llamakit.checkpoints.tokenizer_files import write_tokenizer_files
+from llamakit.checkpoints.tokenizer_export import write_tokenizer
 from llamakit.checkpoints.weights import Progress, Weights, check_weights, held, natural_dtype
 from llamakit.core.errors import ConfigError
 from llamakit.core.model_config import ModelConfig
@@ -132,7 +132,7 @@ def _write_tokenizer(directory: Path, tokenizer: TokenizerSource, chat_template:
             if (tokenizer / name).is_file():
                 shutil.copyfile(tokenizer / name, directory / name)
     elif tokenizer is not None:
-        write_tokenizer_files(tokenizer, directory)
+        write_tokenizer(tokenizer, directory)
     # A template inside tokenizer_config.json has just been copied with its file.
     if chat_template is not None and not isinstance(tokenizer, Path):
         (directory / "chat_template.jinja").write_text(chat_template, encoding="utf-8")

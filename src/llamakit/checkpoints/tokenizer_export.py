@@ -1,7 +1,7 @@
 """A GGUF file's tokenizer fields -> the tokenizer files of a Hugging Face directory.
 
 Byte-level BPE becomes `tokenizer.json`, SentencePiece becomes the protobuf `tokenizer.model`; both load
-here and in transformers. The way back, files to fields, is `tokenizer_fields`.
+here and in transformers.
 """
 
 from __future__ import annotations
@@ -11,25 +11,19 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from llamakit.core.errors import UnsupportedFormat
-from llamakit.text.byte_bpe import LLAMA3_SPLIT
+from llamakit.text.byte_bpe import LLAMA3_SPLIT, ByteBpeTokenizer
+from llamakit.text.gguf_tokenizer import load_fields
 from llamakit.text.gguf_vocab import TokenizerFields
-
-CONTROL, USER_DEFINED = 3, 4
-_LLAMA3_PRE = ("llama-bpe", "llama3", "llama-v3")
+from llamakit.text.spm import CONTROL, NORMAL, USER_DEFINED
 
 
-def write_tokenizer_files(fields: TokenizerFields, directory: Path) -> None:
-    """Write the vocabulary and its settings; raises `UnsupportedFormat` for a vocabulary that is no Llama's."""
-    if fields.model == "llama":
-        (directory / "tokenizer.model").write_bytes(_sentencepiece(fields))
-    elif fields.model == "gpt2" and fields.pre in _LLAMA3_PRE:
-        _write_json(directory / "tokenizer.json", _byte_bpe(fields))
+def write_tokenizer(fields: TokenizerFields, directory: Path) -> None:
+    """Write vocabulary and settings; raises `TokenizerError` when the fields are no working tokenizer."""
+    tokenizer = load_fields(fields)
+    if isinstance(tokenizer, ByteBpeTokenizer):
+        _write_json(directory / "tokenizer.json", _byte_bpe(fields, is_llama3=tokenizer.split == LLAMA3_SPLIT))
     else:
-        raise UnsupportedFormat(
-            f"a tokenizer of kind {fields.model!r} with split {fields.pre!r} has no file form here; "
-            "Llama's are 'llama' and 'gpt2' with 'llama-bpe'"
-        )
+        (directory / "tokenizer.model").write_bytes(_sentencepiece(fields))
     _write_json(directory / "tokenizer_config.json", _settings(fields))
 
 
@@ -49,10 +43,11 @@ def _text(fields: TokenizerFields, token: int | None) -> str | None:
     return None if token is None or token >= len(fields.tokens) else fields.tokens[token]
 
 
-def _byte_bpe(fields: TokenizerFields) -> dict[str, Any]:
-    kinds = fields.token_types or [1] * len(fields.tokens)
+def _byte_bpe(fields: TokenizerFields, *, is_llama3: bool) -> dict[str, Any]:
+    kinds = fields.token_types or [NORMAL] * len(fields.tokens)
     added = {id for id, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    # Without a pattern of its own the byte-level step splits as GPT-2 does.
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": not is_llama3}
     split = {"type": "Split", "pattern": {"Regex": LLAMA3_SPLIT}, "behavior": "Isolated", "invert": False}
     return {
         "version": "1.0",
@@ -71,7 +66,7 @@ def _byte_bpe(fields: TokenizerFields) -> dict[str, Any]:
             for id in sorted(added)
         ],
         "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level] if is_llama3 else [byte_level]},
         "post_processor": _begins_with(fields),
         "decoder": byte_level,
         "model": {
@@ -82,7 +77,7 @@ def _byte_bpe(fields: TokenizerFields) -> dict[str, Any]:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": True,
+            "ignore_merges": is_llama3,
             "vocab": {token: id for id, token in enumerate(fields.tokens) if id not in added},
             "merges": fields.merges or [],
         },
@@ -111,7 +106,7 @@ _BPE_MODEL = 2
 
 
 def _sentencepiece(fields: TokenizerFields) -> bytes:
-    kinds = fields.token_types or [1] * len(fields.tokens)
+    kinds = fields.token_types or [NORMAL] * len(fields.tokens)
     scores = fields.scores or [0.0] * len(fields.tokens)
     pieces = (
         _record(1, _record(1, text.encode()) + _float(2, score) + _number(3, kind))
