@@ -18,7 +18,7 @@ import numpy as np
 
 from llamakit.core.errors import ConfigError, InvalidRequest
 from llamakit.core.sampling import Constraint
-from llamakit.engine.grammar_check import MAX_LEXER_STATES, GrammarChecker
+from llamakit.engine.grammar_check import LIMITS, GrammarChecker
 
 MAX_SOURCE_BYTES = 256 << 10
 """Longest constraint, in UTF-8."""
@@ -154,11 +154,6 @@ class GrammarMatcher:
         """Whether only the end can follow."""
         return self._matcher.is_stopped()
 
-    @property
-    def is_satisfied(self) -> bool:
-        """Whether the text so far matches as it stands."""
-        return self._matcher.is_accepting()
-
     def _check(self) -> None:
         if self._matcher.is_error():
             raise _refusal("the constraint became too complex while decoding", self._matcher.get_error())
@@ -181,7 +176,7 @@ def compile_constraint(
     fault = vocabulary.checker.check(grammar, deadline_s)
     if fault is not None:
         raise _refusal(f"the {constraint.kind} constraint cannot be used", fault)
-    limits = llguidance.LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
+    limits = llguidance.LLParserLimits(**LIMITS, verbose_errors=False)
     matcher = llguidance.LLMatcher(vocabulary.compiler_tokenizer(), grammar, log_level=0, limits=limits)
     compiled = CompiledConstraint(matcher)
     # The first mask is the dearest and finds languages without any text.

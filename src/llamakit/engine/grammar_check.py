@@ -17,11 +17,12 @@ import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from llamakit.core.errors import EngineStopped
 
-MAX_LEXER_STATES = 25_000
-"""States of a constraint's lexer, 1 to 2 KiB each."""
+LIMITS: dict[str, Any] = {"initial_lexer_fuel": 250_000, "max_lexer_states": 25_000}
+"""Of the compiler, here and in the child: a lexer's size (a mask takes at most about 0.3 s) and states (2 KiB each)."""
 
 _PROGRAM = Path(__file__).with_name("grammar_child.py")
 _START_S = 30.0
@@ -55,7 +56,7 @@ class GrammarChecker:
         kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-I", str(_PROGRAM), str(MAX_LEXER_STATES)],
+                [sys.executable, "-I", str(_PROGRAM), json.dumps(LIMITS)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ import json
 import resource
 import sys
 import threading
+from typing import Any
 
 import llguidance
 
@@ -19,6 +20,8 @@ _MEMORY_BYTES = 1 << 30
 # Less than any thread of the parent has, so that what passes here does not overflow a stack there.
 _STACK_BYTES = 1 << 20
 _BYTES = 256
+_WALK = 4
+"""Tokens walked: some faults show behind the first one only."""
 
 
 class _Bytes:
@@ -36,23 +39,26 @@ class _Bytes:
         return list(text.encode() if isinstance(text, str) else text)
 
 
-def _fault(tokenizer: llguidance.LLTokenizer, grammar: str, max_lexer_states: int) -> str | None:
-    limits = llguidance.LLParserLimits(max_lexer_states=max_lexer_states, verbose_errors=False)
+def _fault(tokenizer: llguidance.LLTokenizer, grammar: str, limits: llguidance.LLParserLimits) -> str | None:
     matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
-    if not matcher.is_error():
-        matcher.compute_bitmask()
-    if matcher.is_error():
-        return matcher.get_error()[:500]
-    if matcher.is_stopped() and not matcher.is_accepting():
-        return "no text matches it"
-    return None
+    for _ in range(_WALK):
+        if matcher.is_error():
+            return matcher.get_error()[:500]
+        allowed = int.from_bytes(matcher.compute_bitmask(), "little")
+        if matcher.is_stopped() and not matcher.is_error():
+            return None if matcher.is_accepting() else "no text matches it"
+        lowest = (allowed & -allowed).bit_length() - 1
+        if not matcher.is_error():
+            matcher.consume_token(lowest)
+    return matcher.get_error()[:500] or None
 
 
-def _serve(max_lexer_states: int) -> None:
+def _serve(settings: dict[str, Any]) -> None:
     tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Bytes(json.loads(sys.stdin.readline()))))
+    limits = llguidance.LLParserLimits(**settings, verbose_errors=False)
     print("null", flush=True)
     for line in sys.stdin:
-        print(json.dumps(_fault(tokenizer, json.loads(line), max_lexer_states)), flush=True)
+        print(json.dumps(_fault(tokenizer, json.loads(line), limits)), flush=True)
 
 
 if __name__ == "__main__":
@@ -60,6 +66,6 @@ if __name__ == "__main__":
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     threading.stack_size(_STACK_BYTES)
-    worker = threading.Thread(target=_serve, args=(int(sys.argv[1]),))
+    worker = threading.Thread(target=_serve, args=(json.loads(sys.argv[1]),))
     worker.start()
     worker.join()

@@ -85,13 +85,15 @@ class Scheduler:
         for sequence in self.running:
             if sequence.num_pending == 1:
                 num_decoding += 1
-        chunk = guesses = self._config.max_batch_tokens - num_decoding
+        chunk = self._config.max_batch_tokens - num_decoding
+        guesses = 0
         if num_decoding:
+            guesses = chunk
             chunk = min(chunk, self._config.prefill_chunk)
-        if self.waiting or num_decoding < len(self.running):
-            # Prompts and proposals share what is left; neither may starve the other.
-            guesses //= 2
-            chunk = min(chunk, self._config.max_batch_tokens - num_decoding - guesses)
+            if self.waiting or num_decoding < len(self.running):
+                # Prompts and proposals share what is left; neither may starve the other.
+                guesses = max(guesses // 2, guesses - chunk)
+                chunk = min(chunk, self._config.max_batch_tokens - num_decoding - guesses)
         slices: list[Slice] = []
         before = self.num_preemptions
         position = 0
