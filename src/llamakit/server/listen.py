@@ -70,17 +70,21 @@ def _why_not(host: str, port: int, fault: OSError) -> str:
 
 def _unix_socket(path: str) -> socket.socket:
     """Only the user who serves may connect. A file left behind by a server that is gone is replaced."""
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if os.path.lexists(path):
             _remove_stale(path)
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         try:
             bound.bind(path)
         finally:
             os.umask(before)
         bound.listen(BACKLOG)
+    except ConfigError:
+        bound.close()
+        raise
     except OSError as fault:
+        bound.close()
         raise ConfigError(f"cannot listen on the Unix socket {path!r}: {fault.strerror or fault}") from None
     return bound
 

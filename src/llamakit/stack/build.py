@@ -25,7 +25,7 @@ class Stack:
         if name is not None:
             return name
         if self.default_models:
-            return self.default_models[0]
+            return (await self.inference.model(self.default_models[0])).name
         names = [model.name for model in await self.inference.models()]
         if len(names) != 1:
             raise InvalidRequest(f"model is required, one of: {', '.join(names) or 'none is there'}", param="model")

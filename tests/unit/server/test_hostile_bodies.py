@@ -78,21 +78,15 @@ async def test_hostile_numbers(path, name, body):
                 error = response.json()["error"]
                 assert error["type"] == "invalid_request_error" and len(error["message"]) < 400
                 if value not in ("NaN", "Infinity", "-Infinity", "9" * 5000):
-                    assert error["param"].split(".")[0].split("[")[0] in (name, "min_tokens", "best_of", "stream"), (
-                        error
-                    )
+                    assert error["param"].split(".")[0] in (name, "min_tokens", "best_of"), error
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats() | st.text(max_size=6)
+KEYS = st.text(max_size=6)
 VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=8,
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
 )
-KNOWN = {
-    path: sorted({field.alias or name for name, field in kind.model_fields.items()})
-    for path, (kind, _) in ROUTES.items()
-}
+KNOWN = {path: sorted(kind.model_fields) for path, (kind, _) in ROUTES.items()}
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))

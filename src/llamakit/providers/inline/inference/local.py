@@ -147,10 +147,11 @@ class LocalInference:
 
     async def tokenizer_info(self, model: str) -> TokenizerInfo:
         """Facts about a model's tokenizer."""
-        async with self._pool.lease(await self._resolve(model)) as llm:
+        key = await self._resolve(model)
+        async with self._pool.lease(key) as llm:
             bos = llm.tokenizer.bos_id
             return TokenizerInfo(
-                model=model,
+                model=self._shown.get(key, model),
                 kind=llm.tokenizer.kind,
                 vocab_size=llm.tokenizer.vocab_size,
                 context_length=llm.context,
@@ -169,7 +170,7 @@ class LocalInference:
         """One of them; raises `UnknownModel`."""
         key = await self._resolve(name)
         loaded = next((one for one in self._pool.status() if one.name == key), None)
-        return ModelInfo(name=name, context_length=None if loaded is None else loaded.context)
+        return ModelInfo(name=self._shown.get(key, name), context_length=None if loaded is None else loaded.context)
 
     async def loaded(self) -> Sequence[LoadedModel]:
         """The models in memory now."""
