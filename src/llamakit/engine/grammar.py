@@ -8,6 +8,7 @@ plain data, and no tokenizer.
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -115,19 +116,21 @@ class _Wrapper:
 class CompiledConstraint:
     """A checked constraint; `matcher` makes a walker for each choice."""
 
-    def __init__(self, matcher: llguidance.LLMatcher) -> None:
+    def __init__(self, matcher: llguidance.LLMatcher, num_tokens: int) -> None:
         self._matcher = matcher
+        self._num_tokens = num_tokens
 
     def matcher(self) -> GrammarMatcher:
         """A walker at the beginning."""
-        return GrammarMatcher(self._matcher.deep_copy())
+        return GrammarMatcher(self._matcher.deep_copy(), self._num_tokens)
 
 
 class GrammarMatcher:
     """Walks a compiled constraint along one choice; satisfies `request.Matcher`."""
 
-    def __init__(self, matcher: llguidance.LLMatcher) -> None:
+    def __init__(self, matcher: llguidance.LLMatcher, num_tokens: int) -> None:
         self._matcher = matcher
+        self._num_tokens = num_tokens
 
     def mask(self) -> np.ndarray:
         """Allowed ids as booleans; end tokens are allowed where the constraint is satisfied."""
@@ -147,7 +150,9 @@ class GrammarMatcher:
 
     def count_valid(self, ids: Sequence[int]) -> int:
         """How many of `ids` could follow."""
-        return self._matcher.validate_tokens(list(ids))
+        # A model may have more ids than its tokenizer; asking for those would break the walker.
+        known = list(itertools.takewhile(lambda token: token < self._num_tokens, ids))
+        return self._matcher.validate_tokens(known)
 
     @property
     def is_complete(self) -> bool:
@@ -178,7 +183,7 @@ def compile_constraint(
         raise _refusal(f"the {constraint.kind} constraint cannot be used", fault)
     limits = llguidance.LLParserLimits(**LIMITS, verbose_errors=False)
     matcher = llguidance.LLMatcher(vocabulary.compiler_tokenizer(), grammar, log_level=0, limits=limits)
-    compiled = CompiledConstraint(matcher)
+    compiled = CompiledConstraint(matcher, len(vocabulary.tokens))
     # The first mask is the dearest and finds languages without any text.
     if not matcher.is_error():
         compiled.matcher().mask()

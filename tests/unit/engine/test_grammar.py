@@ -174,6 +174,7 @@ def test_any_end_token_may_end(vocabulary: Vocabulary):
     matcher.advance(ord("a"))
     assert matcher.mask()[[END, EOT]].all()
     assert matcher.count_valid([ord("a"), ord("b")]) == 1
+    assert matcher.count_valid([len(TOKENS) + 5]) == 0 and matcher.mask()[ord("a")]
 
 
 def test_a_token_that_does_not_fit_is_an_error(vocabulary: Vocabulary):
