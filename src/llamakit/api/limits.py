@@ -27,10 +27,14 @@ class Limits:
     """Objects and arrays inside one another."""
     json_keys: int = 100_000
     """Keys of all objects of a body together."""
-    json_values: int = 2_000_000
+    json_values: int = 1_000_000
     """Values of a body together, counted by its commas before anything is built."""
+    json_containers: int = 100_000
+    """Objects and arrays of a body together, counted in the same way."""
     messages: int = 10_000
     """Messages of one chat."""
+    biases: int = 4_096
+    """Tokens of one `logit_bias`."""
     tools: int = 1_024
     """Tools of one chat."""
     prompts: int = 1_024

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from llamakit.api.inference import ChatRequest
 from llamakit.api.openai_answer import (
@@ -31,9 +31,9 @@ from llamakit.api.openai_answer import (
 from llamakit.api.openai_messages import (
     FunctionDefinition,
     WireFunctionChoice,
-    WireMessage,
-    WireTool,
+    WireMessages,
     WireToolChoice,
+    WireTools,
     choose_tools,
     from_tool_call,
     to_messages,
@@ -47,7 +47,7 @@ from llamakit.api.openai_sampling import (
     to_context,
     to_sampling,
 )
-from llamakit.api.wire import Wire
+from llamakit.api.wire import FIRST, Wire
 from llamakit.core.errors import InvalidRequest
 from llamakit.core.messages import (
     Answer,
@@ -63,22 +63,29 @@ from llamakit.core.messages import (
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 
 
+def _sixteen(metadata: Any) -> Any:
+    """The published limit, checked before the entries are."""
+    if isinstance(metadata, dict) and len(metadata) > 16:
+        raise ValueError("must hold at most 16 entries")
+    return metadata
+
+
 class ChatCompletionRequest(SamplingFields):
     """Body of `POST /v1/chat/completions`."""
 
-    messages: list[WireMessage]
+    messages: WireMessages
     audio: dict[str, Any] | None = None
     """Refused: models here do not speak."""
     function_call: WireFunctionChoice | None = None
     """Deprecated form of `tool_choice`."""
-    functions: list[FunctionDefinition] | None = None
+    functions: Annotated[list[FunctionDefinition], FIRST] | None = None
     """Deprecated form of `tools`."""
     logprobs: bool | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     """Deprecated name of `max_completion_tokens`."""
-    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] | None = None
-    modalities: list[Literal["text", "audio"]] | None = None
+    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], BeforeValidator(_sixteen)] | None = None
+    modalities: Annotated[list[Literal["text", "audio"]], FIRST] | None = None
     moderation: dict[str, Any] | None = None
     """Refused: answers are not moderated by this route."""
     parallel_tool_calls: bool | None = None
@@ -94,7 +101,7 @@ class ChatCompletionRequest(SamplingFields):
     service_tier: ServiceTier | None = None
     store: bool | None = None
     tool_choice: WireToolChoice | None = None
-    tools: list[WireTool] | None = None
+    tools: WireTools | None = None
     top_logprobs: NumLogprobs | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
     web_search_options: dict[str, Any] | None = None

@@ -16,7 +16,7 @@ from pydantic import Discriminator, Field, Tag
 
 from llamakit.api.inference import ToolChoice
 from llamakit.api.limits import LIMITS
-from llamakit.api.wire import LIST, TEXT, TEXT_OR_LIST, Wire, found
+from llamakit.api.wire import FIRST, LIST, TEXT, TEXT_OR_LIST, Wire, found
 from llamakit.core.errors import InvalidRequest
 from llamakit.core.messages import ImagePart, Message, Part, TextPart, ToolCall, ToolSpec
 
@@ -93,11 +93,11 @@ class FilePart(Wire):
     prompt_cache_breakpoint: CacheBreakpoint | None = None
 
 
-TextOnly = Annotated[Annotated[str, TEXT] | Annotated[list[WireTextPart], LIST], TEXT_OR_LIST]
+TextOnly = Annotated[Annotated[str, TEXT] | Annotated[list[WireTextPart], FIRST, LIST], TEXT_OR_LIST]
 AssistantPart = Annotated[WireTextPart | RefusalPart, Field(discriminator="type")]
-AssistantContent = Annotated[Annotated[str, TEXT] | Annotated[list[AssistantPart], LIST], TEXT_OR_LIST]
+AssistantContent = Annotated[Annotated[str, TEXT] | Annotated[list[AssistantPart], FIRST, LIST], TEXT_OR_LIST]
 UserPart = Annotated[WireTextPart | WireImagePart | AudioPart | FilePart, Field(discriminator="type")]
-UserContent = Annotated[Annotated[str, TEXT] | Annotated[list[UserPart], LIST], TEXT_OR_LIST]
+UserContent = Annotated[Annotated[str, TEXT] | Annotated[list[UserPart], FIRST, LIST], TEXT_OR_LIST]
 
 
 class FunctionCall(Wire):
@@ -128,6 +128,9 @@ class CustomToolCall(Wire):
     id: str
     type: Literal["custom"]
     custom: CustomCall
+
+
+WireToolCall = Annotated[FunctionToolCall | CustomToolCall, Field(discriminator="type")]
 
 
 class AudioReference(Wire):
@@ -168,7 +171,7 @@ class AssistantMessage(Wire):
     name: str | None = None
     refusal: str | None = None
     audio: AudioReference | None = None
-    tool_calls: list[Annotated[FunctionToolCall | CustomToolCall, Field(discriminator="type")]] | None = None
+    tool_calls: Annotated[list[WireToolCall], FIRST] | None = None
     function_call: FunctionCall | None = None
     """Deprecated form of one tool call."""
 
@@ -240,7 +243,7 @@ class AllowedTools(Wire):
     """A choice among some of the tools."""
 
     mode: Literal["auto", "required"]
-    tools: list[dict[str, Any]]
+    tools: Annotated[list[dict[str, Any]], FIRST]
 
 
 class AllowedToolChoice(Wire):
@@ -274,6 +277,10 @@ WireToolChoice = Annotated[
 WireFunctionChoice = Annotated[
     Annotated[Literal["none", "auto"], TEXT] | Annotated[FunctionName, OBJECT], WORD_OR_OBJECT
 ]
+
+
+WireMessages = Annotated[list[WireMessage], FIRST]
+WireTools = Annotated[list[WireTool], FIRST]
 
 
 def to_messages(messages: Sequence[WireMessage], param: str = "messages") -> tuple[Message, ...]:

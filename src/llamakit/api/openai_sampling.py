@@ -11,11 +11,11 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from llamakit.api.inference import MAX_PRIORITY, RequestContext, read_keep_alive
 from llamakit.api.limits import LIMITS
-from llamakit.api.wire import LIST, TEXT, TEXT_OR_LIST, ModelName, TokenId, Wire, found
+from llamakit.api.wire import LIST, TEXT, TEXT_OR_LIST, ModelName, Texts, TokenIds, Wire, found
 from llamakit.core.errors import InvalidRequest
 from llamakit.core.sampling import Constraint, SamplingParams
 
@@ -25,7 +25,17 @@ PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Choices = Annotated[int, Field(ge=1, le=128)]
 NumLogprobs = Annotated[int, Field(ge=0, le=20)]
-Stop = Annotated[Annotated[str, TEXT] | Annotated[list[str], LIST], TEXT_OR_LIST]
+Stop = Annotated[Annotated[str, TEXT] | Annotated[Texts, LIST], TEXT_OR_LIST]
+
+
+Bias = Annotated[float, Field(ge=-100, le=100)]
+
+
+def _few(bias: Any) -> Any:
+    """Refuse a table before its entries are looked at: a report of every bad one would take long to write."""
+    if isinstance(bias, dict) and len(bias) > LIMITS.biases:
+        raise ValueError(f"must hold at most {LIMITS.biases} tokens")
+    return bias
 
 
 class StreamOptions(Wire):
@@ -84,7 +94,7 @@ class ResponseFormatChoice(Wire):
     """One of some strings (extension)."""
 
     type: Literal["choice"]
-    choice: list[str]
+    choice: Texts
 
 
 ResponseFormat = Annotated[
@@ -104,7 +114,7 @@ class StructuredOutputs(Wire):
     json_: dict[str, Any] | str | None = Field(default=None, alias="json")
     """A JSON Schema, as an object or as text."""
     regex: str | None = None
-    choice: list[str] | None = None
+    choice: Texts | None = None
     grammar: str | None = None
     json_object: bool | None = None
 
@@ -115,7 +125,7 @@ class SamplingFields(Wire):
     model: ModelName
     """Name of the model, as `GET /v1/models` lists it."""
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[dict[str, Bias], BeforeValidator(_few)] | None = None
     """Token id, as text, to what is added to its logit."""
     max_tokens: Count | None = None
     n: Choices | None = None
@@ -138,14 +148,14 @@ class SamplingFields(Wire):
     min_tokens: Count | None = None
     ignore_eos: bool | None = None
     """Go on past the model's own end tokens."""
-    stop_token_ids: list[TokenId] | None = None
+    stop_token_ids: TokenIds | None = None
     include_stop_str_in_output: bool | None = None
     prompt_logprobs: NumLogprobs | None = None
     """Return logprobs of the prompt's tokens with this many alternatives."""
     structured_outputs: StructuredOutputs | None = None
     guided_json: dict[str, Any] | str | None = None
     guided_regex: str | None = None
-    guided_choice: list[str] | None = None
+    guided_choice: Texts | None = None
     guided_grammar: str | None = None
     priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | None = None
     """Lower goes first."""
@@ -299,7 +309,7 @@ def _text(kind: Literal["regex", "grammar"], source: str | None, param: str) -> 
     return Constraint(kind=kind, source=_limited(source, param))
 
 
-def _choice(choice: list[str] | None, param: str) -> Constraint | None:
+def _choice(choice: Texts | None, param: str) -> Constraint | None:
     if choice is None:
         return None
     if not choice or not all(choice):

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from llamakit.api.limits import LIMITS, Limits
 from llamakit.core.errors import InvalidRequest
 
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)', re.DOTALL)
+"""A string of JSON text; one that never ends reaches to the end of the body, so the search stays linear."""
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -20,8 +22,7 @@ def decode(body: bytes | bytearray, limits: Limits = LIMITS) -> Any:
     """The value that `body` spells; raises `InvalidRequest`."""
     if not body:
         raise InvalidRequest("the request body is empty; send a JSON object")
-    if body.count(b",") >= limits.json_values:
-        raise InvalidRequest(f"the JSON body holds more than {limits.json_values} values; split the request")
+    _check_size(body, limits)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as fault:
@@ -39,6 +40,23 @@ def decode(body: bytes | bytearray, limits: Limits = LIMITS) -> Any:
     if _SURROGATE_ESCAPE.search(body) is not None and _has_lone_surrogate(value):
         raise InvalidRequest("the JSON body holds half of a surrogate pair, which is no character")
     return value
+
+
+def _check_size(body: bytes | bytearray, limits: Limits) -> None:
+    """Refuse what would take long to build. A quick count errs by what stands in strings; then it is done well."""
+    if _is_small(body, limits):
+        return
+    structure = _STRING.sub(b"", body)
+    if not _is_small(structure, limits):
+        raise InvalidRequest(
+            f"the JSON body holds more than {limits.json_values} values or {limits.json_containers} "
+            "objects and arrays; split the request"
+        )
+
+
+def _is_small(text: bytes | bytearray, limits: Limits) -> bool:
+    num_containers = text.count(b"{") + text.count(b"[")
+    return text.count(b",") < limits.json_values and num_containers <= limits.json_containers
 
 
 class _Pairs:
@@ -94,7 +112,9 @@ def _has_lone_surrogate(value: Any) -> bool:
     while stack:
         node = stack.pop()
         if isinstance(node, str):
-            if any("\ud800" <= char <= "\udfff" for char in node):
+            try:
+                node.encode()
+            except UnicodeEncodeError:
                 return True
         elif isinstance(node, dict):
             stack.extend(node)

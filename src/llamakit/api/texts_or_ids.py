@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from llamakit.api.wire import TEXT, TokenId
+from llamakit.api.wire import FIRST, TEXT, Texts, TokenIds
 from llamakit.core.errors import InvalidRequest
 
 
@@ -29,9 +29,9 @@ FORM = Discriminator(
 )
 TextsOrIds = Annotated[
     Annotated[str, TEXT]
-    | Annotated[list[str], Tag("<texts>")]
-    | Annotated[list[TokenId], Tag("<ids>")]
-    | Annotated[list[list[TokenId]], Tag("<ids of many>")],
+    | Annotated[Texts, Tag("<texts>")]
+    | Annotated[TokenIds, Tag("<ids>")]
+    | Annotated[list[TokenIds], FIRST, Tag("<ids of many>")],
     FORM,
 ]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from llamakit.api.inference import TokenizeRequest, TokenizerInfo, Tokens
-from llamakit.api.openai_messages import WireMessage, WireTool, to_messages, to_tools
-from llamakit.api.wire import ModelName, TokenId, Wire
+from llamakit.api.openai_messages import WireMessages, WireTools, to_messages, to_tools
+from llamakit.api.wire import ModelName, TokenIds, Wire
 from llamakit.core.errors import InvalidRequest
 
 
@@ -19,8 +19,8 @@ class WireTokenizeRequest(Wire):
     model: ModelName | None = None
     """May be left out where one model is served."""
     prompt: str | None = None
-    messages: list[WireMessage] | None = None
-    tools: list[WireTool] | None = None
+    messages: WireMessages | None = None
+    tools: WireTools | None = None
     add_special_tokens: bool | None = None
     """Begin a prompt with the beginning-of-text token; true by default."""
     add_generation_prompt: bool | None = None
@@ -46,7 +46,7 @@ class WireDetokenizeRequest(Wire):
     """Body of `POST /detokenize`."""
 
     model: ModelName | None = None
-    tokens: list[TokenId]
+    tokens: TokenIds
 
 
 class WireDetokenized(Wire):

@@ -31,7 +31,12 @@ TEXT_OR_LIST = Discriminator(
 )
 """Tells `Annotated[str, TEXT] | Annotated[list[...], LIST]` apart, so that errors speak of the form chosen."""
 
+FIRST = Field(fail_fast=True)
+"""On every list: the first bad item is the error. A report of each of a million would take seconds to write."""
+
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenIds = Annotated[list[TokenId], FIRST]
+Texts = Annotated[list[str], FIRST]
 ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 
 

@@ -27,7 +27,7 @@ def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
     for operation in operations:
         path = _PLACE.sub(r"{\1}", operation.path)
         paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, refs)
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {
             "title": "llamakit",
@@ -36,10 +36,35 @@ def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": schemas.get("$defs", {}),
+            "schemas": {_public(name): schema for name, schema in schemas.get("$defs", {}).items()},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
+    return _with_public_names(document)
+
+
+def _public(name: str) -> str:
+    """The name of a type outside this house, where nobody needs to tell the wire's form from ours."""
+    return name.removeprefix("Wire")
+
+
+def _with_public_names(value: Any) -> Any:
+    match value:
+        case dict():
+            made = {key: _with_public_names(item) for key, item in value.items()}
+            if isinstance(made.get("title"), str):
+                made["title"] = _public(made["title"])
+            if isinstance(made.get("$ref"), str):
+                made["$ref"] = _REF.format(model=_public(made["$ref"].rpartition("/")[2]))
+            mapping = made.get("mapping")
+            if "propertyName" in made and isinstance(mapping, dict):
+                made["mapping"] = {
+                    tag: _REF.format(model=_public(ref.rpartition("/")[2])) for tag, ref in mapping.items()
+                }
+            return made
+        case list():
+            return [_with_public_names(item) for item in value]
+    return value
 
 
 def _kinds(operation: Operation) -> list[type[Wire]]:

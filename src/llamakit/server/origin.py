@@ -40,7 +40,7 @@ class OriginGuard:
         if self._checks_host and (len(hosts) != 1 or not self._is_own(hosts[0])):
             return Forbidden(
                 f"host {', '.join(hosts)[:80]!r} is not one this server answers to; "
-                "use localhost or an address, or allow the name with --allow-host"
+                "use localhost or an address, or allow the name with --allowed-host"
             )
         for origin in headers.getlist("origin"):
             if origin not in self._origins and not _is_same(origin, hosts):

@@ -66,5 +66,15 @@ def test_limits_hold_exactly():
         decode(b"[1,2,3,4,5]", limits)
 
 
+def test_sizes_are_counted_outside_of_strings():
+    limits = Limits(json_values=4, json_containers=2)
+    assert decode(b'{"a":",,,,,,,[[[[[{{{{","b":"\\",[["}', limits)
+    for body in (b'{"a":[[1]]}', b'{"a":"x","b":1,"c":1,"d":1,"e":1}', b'["\\"",1,2,3,4]'):
+        with pytest.raises(InvalidRequest, match="more than"):
+            decode(body, limits)
+    with pytest.raises(InvalidRequest, match="not valid JSON"):
+        decode(b'{"a":"' + b'\\"' * 100_000 + b",[" * 60_000)
+
+
 def test_many_brackets_side_by_side_are_not_deep():
     assert len(decode(b"[" + b"[]," * 500 + b"[]]")) == 501

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from llamakit.api.openai_chat import ChatCompletionRequest, set_aside, to_request
+from llamakit.api.openai_completions import WireCompletionRequest
+from llamakit.api.openai_embeddings import WireEmbeddingRequest
+from llamakit.api.tokenize import WireDetokenizeRequest, WireTokenizeRequest
 from llamakit.api.wire import found, read
 from llamakit.core.errors import InvalidRequest
 
@@ -126,3 +130,46 @@ def test_found_is_short_whatever_it_shows():
 def test_a_body_that_is_no_object(body):
     with pytest.raises(InvalidRequest, match="must be a JSON object"):
         read(ChatCompletionRequest, body)
+
+
+LISTS = [
+    (ChatCompletionRequest, name)
+    for name in ("messages", "tools", "functions", "stop", "stop_token_ids", "guided_choice", "modalities")
+] + [
+    (WireCompletionRequest, "prompt"),
+    (WireEmbeddingRequest, "input"),
+    (WireTokenizeRequest, "messages"),
+    (WireTokenizeRequest, "tools"),
+    (WireDetokenizeRequest, "tokens"),
+]
+BAD_ITEMS = [{}, [None], 1.5, {"type": "text"}, {"role": "user", "content": [{}] * 50}]
+
+
+@pytest.mark.parametrize("item", BAD_ITEMS, ids=str)
+@pytest.mark.parametrize(("kind", "name"), LISTS, ids=[f"{kind.__name__}.{name}" for kind, name in LISTS])
+def test_a_list_of_bad_items_makes_one_report(kind, name, item):
+    """Reports of a million faults would take seconds; the first is enough."""
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate({"model": "m", "messages": HELLO, name: [item] * 1000})
+    assert caught.value.error_count() < 10
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": [{"type": "text"}] * 1000}]},
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}] * 1000}]},
+        {"logit_bias": {str(number): "x" for number in range(5000)}},
+        {"metadata": {str(number): 1 for number in range(1000)}},
+        {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [1] * 1000}}},
+        {"response_format": {"type": "choice", "choice": [1] * 1000}},
+        {"structured_outputs": {"choice": [1] * 1000}},
+        {"prompt": [["x"] * 1000] * 1000},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_nested_lists_of_bad_items_make_one_report(fields):
+    kind = WireCompletionRequest if "prompt" in fields else ChatCompletionRequest
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate({"model": "m", "messages": HELLO, **fields})
+    assert caught.value.error_count() < 10
