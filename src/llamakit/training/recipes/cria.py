@@ -20,16 +20,19 @@ import torch
 from llamakit.core.errors import ConfigError
 from llamakit.core.model_config import ModelConfig
 from llamakit.data.conversations import encode
+from llamakit.data.copying import repeats
 from llamakit.data.packing import Row, pack
 from llamakit.data.world import world
 from llamakit.data.world.draw import Draw
 from llamakit.text.formats.format import FormatOptions
 from llamakit.text.formats.resolve import resolve_format
 from llamakit.text.formats.tool_prompts import list_instructions
+from llamakit.text.specials import NUM_LLAMA3_SPECIALS
 from llamakit.text.tokenizer import Tokenizer, load_tokenizer
 from llamakit.text.train_bpe import train_tiktoken
 from llamakit.training.loader import Cursor
 from llamakit.training.optim import OptimConfig
+from llamakit.training.planting import plant_copying
 from llamakit.training.recipes.cria_ship import PROMPT_FORMAT, ship
 from llamakit.training.recipes.pretrain import PretrainConfig, pretrain
 
@@ -45,13 +48,17 @@ class CriaConfig:
     seed: int = 1
     tokenizer_examples: int = 20_000
     """Examples the vocabulary is learned from."""
-    block_examples: int = 4_000
+    block_examples: int = 2_000
     """Conversations generated and packed at once."""
+    copy_blocks: int = 1
+    """First blocks, which hold random tokens to copy and no conversation."""
+    copy_rows: int = 640
+    """Rows of such a block."""
     row_tokens: tuple[int, ...] = (256, 512, 768, 1024, 2048)
     full_blocks: int = 1
-    """First blocks, in which every token is a target; later only the assistant's are."""
-    num_steps: int = 1_200
-    decay_share: float = 0.82
+    """Next blocks, in which every token is a target; later only the assistant's are."""
+    num_steps: int = 1_650
+    decay_share: float = 0.85
     """The rates fall for most of the run: its batches are small, and their noise is what is left to lose."""
 
     @property
@@ -88,16 +95,18 @@ class WorldRows:
     def __init__(self, config: CriaConfig, tokenizer: Tokenizer) -> None:
         self._config = config
         self._format = resolve_format(PROMPT_FORMAT, tokenizer)
-        if tokenizer.pad_id is None:
-            raise ConfigError("the tokenizer has no padding token")
-        self._pad_id = tokenizer.pad_id
+        if tokenizer.pad_id is None or tokenizer.bos_id is None:
+            raise ConfigError("the tokenizer has no padding token, or none that begins a text")
+        self._pad_id, self._start_id = tokenizer.pad_id, tokenizer.bos_id
         self.left_out = 0
         """Conversations longer than the longest row, so far."""
 
     def __call__(self, block: int) -> list[Row]:
+        if block < self._config.copy_blocks:
+            return self._copying(block)
         documents = []
         for number in range(self._config.block_examples):
-            index = block * self._config.block_examples + number
+            index = (block - self._config.copy_blocks) * self._config.block_examples + number
             one = world.example(self._config.seed, "train", index)
             document = encode(self._format, one.messages, one.tools, _options(self._config.seed, index))
             if len(document.ids) <= self._config.row_tokens[-1]:
@@ -105,6 +114,21 @@ class WorldRows:
             else:
                 self.left_out += 1
         return pack(documents, self._config.row_tokens, self._pad_id)
+
+    def _copying(self, block: int) -> list[Row]:
+        length = self._config.row_tokens[0]
+        documents = [
+            repeats(
+                self._config.seed,
+                block * self._config.copy_rows + number,
+                first_id=0,
+                num_ids=VOCAB_SIZE - NUM_LLAMA3_SPECIALS,
+                start_id=self._start_id,
+                length=length,
+            )
+            for number in range(self._config.copy_rows)
+        ]
+        return pack(documents, (length,), self._pad_id)
 
 
 def _options(seed: int, index: int) -> FormatOptions:
@@ -123,25 +147,28 @@ def make(config: CriaConfig, out: Path, target: Path | None, *, compiled: bool, 
     rows = WorldRows(config, load_tokenizer(vocabulary))
 
     def all_tokens(cursor: Cursor) -> bool:
-        return cursor.block < config.full_blocks
+        return config.copy_blocks <= cursor.block < config.copy_blocks + config.full_blocks
 
-    optim = OptimConfig(num_steps=config.num_steps, decay_share=config.decay_share)
-    run = PretrainConfig(out=out, model=config.model, optim=optim, seed=config.seed, compiled=compiled)
-    finished = pretrain(run, rows, all_tokens, _log)
+    optim = OptimConfig(table_lr=2e-3, num_steps=config.num_steps, decay_share=config.decay_share)
+    run = PretrainConfig(
+        out=out, model=config.model, optim=optim, seed=config.seed, batches_per_step=1, compiled=compiled
+    )
+    finished = pretrain(run, rows, all_tokens, _log, lambda model: plant_copying(model, config.seed))
     if target is None:
         return
     facts = {
         "command": f"python -m {_MODULE} --out runs/cria --steps {config.num_steps} --ship {EMBEDDED}",
         "hardware": "one CPU thread, no GPU; products in bfloat16, weights and sums in float32",
         "optimizer": "Muon for matrices, AdamW for the rest; constant rate, then linear decay to zero",
-        "loss": "every token in the first block of conversations, then the assistant's tokens only",
+        "start": "random, but for a copying circuit written into the first two layers",
+        "loss": "repeated random tokens, then every token of a block of conversations, then the assistant's tokens",
         "steps": config.num_steps,
         "tokens": finished.totals.tokens,
         "tokens_trained_on": finished.totals.targets,
         "wall_hours": round(finished.totals.wall_s / 3600, 2),
         "seeds": 1,
     }
-    num_train = (finished.cursor.block + 1) * config.block_examples
+    num_train = (finished.cursor.block + 1 - config.copy_blocks) * config.block_examples
     ship(finished.model, out, target, seed=config.seed, num_train=num_train, facts=facts, n=tests, log=_log)
 
 

@@ -70,14 +70,16 @@ def pretrain(
     rows_of: Callable[[int], list[Row]],
     all_tokens: Callable[[Cursor], bool],
     log: Callable[[str], None],
+    prepare: Callable[[Llama], None] = lambda model: None,
 ) -> Finished:
-    """Train to the end of the schedule.
+    """Train to the end of the schedule. `prepare` may change the initialised weights before the first step.
 
     `rows_of(block)` must be pure; `all_tokens(cursor)` says whether a batch trains on every token or on
     the assistant's alone.
     """
     model = build(config.model, device="cpu")
     initialize(model, config.seed)
+    prepare(model)
     optimizers = Optimizers(model, config.optim)
     state = config.out / "state"
     first, cursor, totals = 0, Cursor(), Totals()
