@@ -12,7 +12,9 @@ import typer
 
 from llamakit.cli.options import Context, Device, Dtype, Threads, load_llm
 from llamakit.cli.terminal import put_facts, put_json, say, size, working
-from llamakit.core.errors import ConfigError
+from llamakit.core.errors import ConfigError, EngineStopped
+from llamakit.core.messages import Done
+from llamakit.core.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from llamakit.kernels.machine import Limits
@@ -130,26 +132,22 @@ class _Sample:
 
 
 def _run(llm: LLM, prompt_tokens: int, new_tokens: int, seed: int) -> _Sample:
-    """One request of random ids, so that no cached prefix helps; times as its caller sees them."""
-    from llamakit.core.messages import Done, TextDelta
-    from llamakit.core.sampling import SamplingParams
-
+    """One request of random ids, so that no cached prefix helps; times by the engine's clock."""
     ordinary = [token for token in range(llm.tokenizer.vocab_size) if not llm.tokenizer.is_special(token)]
     ids = random.Random(seed).choices(ordinary, k=prompt_tokens)
     sampling = SamplingParams(
         max_tokens=new_tokens, min_tokens=new_tokens, ignore_eos=True, temperature=0.0, logprobs=0
     )
-    start = time.perf_counter()
-    first = last = 0.0
-    tokens = 0
     for event in llm.stream_prompt(ids, sampling=sampling):
-        match event:
-            case TextDelta():
-                last = time.perf_counter()
-                first = first or last
-            case Done():
-                tokens = event.usage.completion_tokens
-    return _Sample(ttft_s=first - start, decode_s=last - first, tokens=tokens)
+        if isinstance(event, Done):
+            timings = event.timings
+            return _Sample(
+                ttft_s=timings.queue_s + timings.prefill_s,
+                # The clock's own step bounds what can be told apart.
+                decode_s=max(timings.decode_s, time.get_clock_info("monotonic").resolution),
+                tokens=event.usage.completion_tokens,
+            )
+    raise EngineStopped(f"{llm.name} stopped before its answer was complete")
 
 
 def _shares(llm: LLM, limits: Limits, prefill: float, decode: float, mean_context: int) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def render_examples(model: str, tokenizer_of: str | None) -> tuple[str, list[Exa
     Llama 3 families, with the one of the package. Raises `UnknownModel` when none fits.
     """
     ref = names.resolve(model, home=data_home())
+    if ref.model is not None and ref.model.prompt_format is None:
+        raise InvalidRequest(f"{ref.model.name} has no prompt format: {ref.model.not_yet}")
     located = _here(ref)
     tokenizer = _tokenizer(ref, located, tokenizer_of)
     prompt_format = _format(ref, located, tokenizer)
@@ -122,11 +124,9 @@ def _tokenizer(ref: ModelRef, located: Located | None, tokenizer_of: str | None)
 def _format(ref: ModelRef, located: Located | None, tokenizer: Tokenizer) -> PromptFormat:
     from llamakit.text.formats.resolve import detect_format, resolve_format
 
-    model = ref.model or (located.ref.model if located else None)
-    if model is not None and model.prompt_format is not None:
-        return resolve_format(model.prompt_format, tokenizer)
-    if model is not None:
-        raise InvalidRequest(f"{model.name} has no prompt format: {model.not_yet}")
+    named = located.prompt_format if located else (ref.model.prompt_format if ref.model else None)
+    if named is not None:
+        return resolve_format(named, tokenizer)
     assert located is not None, ref
     from llamakit.checkpoints.open import open_checkpoint
 

@@ -51,6 +51,14 @@ def command(
     threads: Threads = None,
     device: Device = None,
     dtype: Dtype = None,
+    prompt_format: Annotated[
+        str | None, typer.Option("--format", help="Prompt format, where it is not recognised.")
+    ] = None,
+    draft: Annotated[
+        str | None, typer.Option(help="Smaller model of the same vocabulary that proposes tokens.")
+    ] = None,
+    speculation: Annotated[bool, typer.Option(help="Propose tokens from the text itself.")] = True,
+    max_sequences: Annotated[int | None, typer.Option(min=1, help="Answers computed together.")] = None,
     tls_cert: Annotated[str | None, typer.Option(help="PEM file of the certificate chain; switches TLS on.")] = None,
     tls_key: Annotated[str | None, typer.Option(help="PEM file of its private key.")] = None,
     tls_client_ca: Annotated[
@@ -81,11 +89,14 @@ def command(
     from llamakit.server.serve import serve
     from llamakit.stack.run_config import ServeConfig
 
+    wishes: dict[str, Any] = {"max_loaded": max_loaded, "prompt_format": prompt_format, "draft": draft}
+    wishes |= {"max_sequences": max_sequences}
+    wishes |= {} if speculation else {"speculation": False}
     given: dict[str, Any] = {"drain_s": float(Duration.parse(drain))} if drain is not None else {}
     config = ServeConfig(
         models=names,
         provider=provider,
-        provider_config=_compute(settings, max_loaded) if provider == LOCAL else {},
+        provider_config=_compute(settings, wishes) if provider == LOCAL else {},
         keep_alive=settings.keep_alive,
         preload=preload,
         strict=strict,
@@ -118,14 +129,13 @@ def _welcome(address: str, names: tuple[str, ...], *, json_logs: bool) -> None:
     )
 
 
-def _compute(settings: Settings, max_loaded: int | None) -> dict[str, Any]:
+def _compute(settings: Settings, wishes: dict[str, Any]) -> dict[str, Any]:
     """What the local provider is told beyond its own defaults."""
-    wishes = {
+    wishes = wishes | {
         "context": settings.context,
         "threads": settings.threads,
         "device": None if settings.device == "auto" else settings.device,
         "dtype": None if settings.dtype == "auto" else settings.dtype,
-        "max_loaded": max_loaded,
     }
     return {name: value for name, value in wishes.items() if value is not None}
 

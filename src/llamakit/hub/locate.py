@@ -29,17 +29,11 @@ class Located(os.PathLike[str]):
     """Directory (safetensors, Meta) or GGUF file."""
     recipe: Modelfile | None = None
     """What a created model adds: system text, parameters, adapters, messages; merged over its bases."""
+    prompt_format: str | None = None
+    """The format that the catalog, or the card of an embedded model, gives it or its base; None where neither does."""
 
     def __fspath__(self) -> str:
         return str(self.path)
-
-    @property
-    def prompt_format(self) -> str | None:
-        """The format that the catalog, or the card of an embedded model, gives it; None where neither does."""
-        if self.ref.source == "embedded":
-            named = embedded.card(self.path).get("prompt_format")
-            return named if isinstance(named, str) else None
-        return self.ref.model.prompt_format if self.ref.model else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,11 +87,16 @@ def _locate(ref: ModelRef, home: Path, hub: Path, *, depth: int) -> Located:
     match ref.source:
         case "created":
             return _created(ref, home, hub, depth)
-        case "embedded" | "path":
+        case "embedded":
+            assert ref.path is not None, ref
+            named = embedded.card(ref.path).get("prompt_format")
+            return Located(ref=ref, path=ref.path, prompt_format=named if isinstance(named, str) else None)
+        case "path":
             assert ref.path is not None, ref
             return Located(ref=ref, path=_open_path(ref.path))
         case "hub":
-            return Located(ref=ref, path=_in_cache(ref, hub))
+            named = ref.model.prompt_format if ref.model else None
+            return Located(ref=ref, path=_in_cache(ref, hub), prompt_format=named)
 
 
 def _created(ref: ModelRef, home: Path, hub: Path, depth: int) -> Located:
@@ -106,7 +105,9 @@ def _created(ref: ModelRef, home: Path, hub: Path, depth: int) -> Located:
     created = store.load(home, ref.name)
     base = _locate(names.resolve(created.recipe.base, home=home), home, hub, depth=depth + 1)
     recipe = merged(base.recipe, created.recipe) if base.recipe else created.recipe
-    return Located(ref=replace(ref, model=base.ref.model), path=base.path, recipe=recipe)
+    return Located(
+        ref=replace(ref, model=base.ref.model), path=base.path, recipe=recipe, prompt_format=base.prompt_format
+    )
 
 
 def _open_path(path: Path) -> Path:

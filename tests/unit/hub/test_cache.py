@@ -141,6 +141,17 @@ def test_created_models_stand_on_others(hub: Path, home: Path) -> None:
         resolve_model("loop", home=home, hub=hub)
 
 
+def test_a_created_model_speaks_the_format_of_its_base(hub: Path, home: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "embedded" / "cria"
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text("{}")
+    (directory / "card.json").write_text('{"prompt_format": "llama3.2"}')
+    store.save(home, "mine", Modelfile(base="cria"))
+    store.save(home, "more", Modelfile(base="mine"))
+    for name in ("cria", "mine", "more"):
+        assert resolve_model(name, home=home, hub=hub).prompt_format == "llama3.2"
+
+
 def test_created_models_are_listed_replaced_and_removed(home: Path) -> None:
     assert store.names(home) == []
     store.save(home, "b", Modelfile(base="x"))
@@ -160,6 +171,7 @@ def test_created_models_are_listed_replaced_and_removed(home: Path) -> None:
 def test_the_list_shows_everything_once(hub: Path, home: Path, tmp_path: Path) -> None:
     (tmp_path / "embedded" / "cria").mkdir(parents=True)
     (tmp_path / "embedded" / "cria" / "config.json").write_text("{}")
+    (tmp_path / "embedded" / "cria" / "card.json").write_text("{}")
     store.save(home, "mario", Modelfile(base="cria"))
     weights = {"config.json": b"{}", "model.safetensors": b"w" * 50}
     fill_cache(hub, "meta-llama/Llama-3.2-1B-Instruct", weights)
