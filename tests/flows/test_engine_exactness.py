@@ -15,6 +15,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.tiny import ByteTokenizer, tiny_llama
+from tests.unit.engine.driving import Heard, check_idle, listen, plain, run
 
 from llamakit.core.sampling import Constraint, SamplingParams
 from llamakit.engine.config import EngineConfig, SpeculationConfig
@@ -22,8 +24,6 @@ from llamakit.engine.engine import Engine
 from llamakit.engine.grammar import Vocabulary, compile_constraint
 from llamakit.engine.request import Request
 from llamakit.models.llama import Llama
-from tests.tiny import ByteTokenizer, tiny_llama
-from tests.unit.engine.driving import Heard, check_idle, listen, plain, run
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ALWAYS = SpeculationConfig(max_tokens=4, adaptive=False, min_ngram=1)
@@ -166,7 +166,10 @@ def test_all_together_twice_as_alone(kind: str, dtype: str):
 
 
 Schedule = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(0, len(WISHES) * 2 + 1)), min_size=1, max_size=10, unique_by=lambda x: x[1]
+    st.tuples(st.integers(0, 30), st.integers(0, len(WISHES) * 2 + 1)),
+    min_size=1,
+    max_size=10,
+    unique_by=lambda x: x[1],
 )
 
 

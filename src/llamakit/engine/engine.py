@@ -291,22 +291,23 @@ class Engine:
 
     def _take(self, sequence: Sequence, drafts: list[int], ids: list[int], scores: list[TokenScore | None]) -> None:
         """Append sampled tokens: the first, and those behind proposals that were right."""
+        state = sequence.state
+        state.drafted_tokens += len(drafts)
         accepted = 0
         for place, token in enumerate(ids):
             if token == NO_TOKEN:
                 raise InvalidRequest(
                     "no token is possible: logit_bias and the constraint exclude all, or the model's logits are "
                     "not finite numbers",
-                    param="logit_bias" if sequence.state.request.sampling.logit_bias else None,
+                    param="logit_bias" if state.request.sampling.logit_bias else None,
                 )
             ended = self._outcomes.append(sequence, token, scores[place])
             if ended or place == len(drafts) or token != drafts[place]:
                 break
             accepted += 1
+            state.accepted_tokens += 1
             self._scheduler.commit(sequence, sequence.num_computed + 1)
         if drafts:
-            sequence.state.drafted_tokens += len(drafts)
-            sequence.state.accepted_tokens += accepted
             self._speculation.learn(sequence, len(drafts), accepted)
 
 

@@ -48,7 +48,7 @@ class NgramProposer:
         return [self.lookup(piece.sequence.tokens, piece.room) for piece in slices]
 
     def lookup(self, tokens: array[int], room: int) -> list[int]:
-        """At most `room` tokens that followed an earlier occurrence of the last tokens."""
+        """The `room` tokens that followed an earlier occurrence of the last tokens; none if there is none."""
         known = np.frombuffer(tokens, dtype=np.int64)
         for size in self._sizes:
             if len(known) <= size:
@@ -58,10 +58,9 @@ class NgramProposer:
             for back in range(2, size + 1):
                 starts = starts[known[starts - back] == known[-back]]
             if len(starts):
-                # The latest place with enough behind it; a text that repeats itself matches right at its end.
-                roomy = starts[starts + room <= len(known)]
-                start = int(roomy[-1] if len(roomy) else starts[0])
-                return known[start : start + room].tolist()
+                # Copying may run into what it has just copied: a text that repeats itself goes on repeating.
+                source = known[starts[-1] :].tolist()
+                return (source * -(-room // len(source)))[:room]
         return []
 
 

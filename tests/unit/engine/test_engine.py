@@ -11,6 +11,8 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from tests.tiny import ByteTokenizer, FakeClock, tiny_llama
+from tests.unit.engine.driving import Heard, check_idle, listen, plain, request, run
 
 from llamakit.core.errors import ConfigError, EngineStopped, InvalidRequest, Overloaded, PromptTooLong
 from llamakit.core.sampling import Constraint, SamplingParams
@@ -18,8 +20,6 @@ from llamakit.engine.engine import Engine
 from llamakit.engine.grammar import Vocabulary, compile_constraint
 from llamakit.engine.request import EndEvent, ErrorEvent, PrefillEvent, Request, RequestEnd, TokenEvent
 from llamakit.models.llama import Llama
-from tests.tiny import ByteTokenizer, FakeClock, tiny_llama
-from tests.unit.engine.driving import Heard, check_idle, listen, plain, request, run
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]
 
@@ -423,7 +423,7 @@ def test_a_matcher_that_cannot_be_made_fails_its_request_alone(engine: Engine):
 
 
 def test_a_request_without_any_possible_token_is_an_error(engine: Engine):
-    banned = {i: -100.0 for i in range(320)}
+    banned = dict.fromkeys(range(320), -100.0)
     heard = run(engine, [request(PROMPT, "a", logit_bias=banned), request(PROMPT, "b")])
     last = heard["a"].last
     assert isinstance(last, ErrorEvent) and isinstance(last.error, InvalidRequest) and last.error.param == "logit_bias"
