@@ -36,7 +36,7 @@ def meta_params(config: ModelConfig, **changes: Any) -> dict[str, Any]:
         "n_kv_heads": config.num_kv_heads,
         "vocab_size": config.vocab_size,
         "multiple_of": config.ffn_dim,
-        "ffn_dim_multiplier": 0.01,
+        "ffn_dim_multiplier": 0.1,
         "norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
     } | changes

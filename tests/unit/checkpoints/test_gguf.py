@@ -135,7 +135,7 @@ WRONG: dict[str, tuple[str, int, Any, str]] = {
     "theta of zero": ("llama.rope.freq_base", 6, 0.0, "rope_theta must be in"),
     "more layers than tensors": ("llama.block_count", 4, 3, r"9 missing: model.layers.\{2\}.input_layernorm.weight"),
     "fewer layers than tensors": ("llama.block_count", 4, 1, r"9 unexpected: model.layers.\{1\}"),
-    "2^31 - 1 layers": ("llama.block_count", 4, 2**31 - 1, "2147483647 layers would need more than 100000 tensors"),
+    "2^31 - 1 layers": ("llama.block_count", 4, 2**31 - 1, "has 2147483647 layers of 9 tensors, but only 20 tensors"),
     "another width": ("llama.feed_forward_length", 4, 95, "wanted \\[95, 64\\] found \\[96, 64\\]"),
     "another count of heads": ("llama.attention.head_count_kv", 4, 1, "of the wrong shape: .*k_proj"),
 }
