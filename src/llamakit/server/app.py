@@ -117,7 +117,11 @@ def operations_of(app: FastAPI) -> list[Operation]:
 async def _no_route(request: Request, fault: Exception) -> Response:
     exchange: Exchange = request.scope["state"]["exchange"]
     if isinstance(fault, HTTPException) and fault.status_code == 405:
-        response = error_response(WrongMethod(f"{request.method[:16]} is not a method of this path"), exchange.id)
+        response = error_response(
+            WrongMethod(f"{request.method[:16]} is not a method of this path"), exchange.id, exchange.dialect
+        )
         response.headers.update(fault.headers or {})
         return response
-    return error_response(NoRoute("nothing is at this path; GET /openapi.json lists what there is"), exchange.id)
+    return error_response(
+        NoRoute("nothing is at this path; GET /openapi.json lists what there is"), exchange.id, exchange.dialect
+    )

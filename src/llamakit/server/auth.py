@@ -11,7 +11,7 @@ import hmac
 from starlette.datastructures import Headers
 
 from llamakit.core.errors import InvalidRequest
-from llamakit.server.errors import Unauthenticated
+from llamakit.server.errors import Forbidden, Unauthenticated
 from llamakit.server.exchange import ANONYMOUS, Principal
 from llamakit.stack.run_config import ServeConfig
 
@@ -24,6 +24,7 @@ class Authenticator:
     def __init__(self, config: ServeConfig) -> None:
         keys = [key.reveal().encode() for key in config.api_keys]
         self._known = tuple((hashlib.sha256(key).digest(), _principal(key)) for key in keys)
+        self._takes_strangers = config.is_exposed and not keys
 
     def identify(self, headers: Headers) -> Principal:
         """The principal whose key the headers carry; everybody is the same where there are no keys."""
@@ -40,6 +41,14 @@ class Authenticator:
         if principal is None:
             raise Unauthenticated("the API key is not one this server knows")
         return principal
+
+    def check_may_change(self) -> None:
+        """Raise `Forbidden` where anybody on the network may ask: strangers do not change this machine's files."""
+        if self._takes_strangers:
+            raise Forbidden(
+                "this server is open to other machines without a key, so models are not added or removed over HTTP; "
+                "give it a key, or use the `llama` command on its machine"
+            )
 
 
 def _presented(headers: Headers) -> str | None:

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llamakit.api.ids import is_plain_id, new_id
+from llamakit.server.dialects import dialect_of
 from llamakit.server.errors import error_response
 from llamakit.server.exchange import Exchange, attach
 
@@ -40,8 +41,13 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        exchange = Exchange(id=given if is_plain_id(given) else new_id("req"), method=scope["method"])
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        exchange = Exchange(
+            id=given if is_plain_id(given) else new_id("req"),
+            method=scope["method"],
+            dialect=dialect_of(scope["path"], headers),
+        )
         attach(scope, exchange)
         started = time.monotonic()
 
@@ -56,7 +62,7 @@ class Envelope:
         except asyncio.CancelledError:
             raise
         except Exception as fault:  # noqa: BLE001 - the last one to answer; describe() logs it
-            response = error_response(fault, exchange.id)
+            response = error_response(fault, exchange.id, exchange.dialect)
             if not exchange.status:
                 await response(scope, receive, send_with_headers)
         finally:

@@ -1,4 +1,4 @@
-"""An error -> HTTP status and OpenAI's error object. Status codes are decided here and nowhere else.
+"""An error -> HTTP status and the error object of the dialect asked in. Status codes are decided here and nowhere else.
 
 Errors of `core.errors` speak for themselves. Anything else is our own bug: it is logged with the request's
 id, and the client learns the id and nothing of the inside.
@@ -27,6 +27,7 @@ from llamakit.core.errors import (
     Overloaded,
     UnknownModel,
 )
+from llamakit.server.dialects import Dialect, shaped
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +95,12 @@ def status_of(fault: BaseException) -> int:
     return _row(fault).status
 
 
-def describe(fault: BaseException, request_id: str) -> dict[str, Any]:
-    """OpenAI's error object; logs what is our own bug."""
+def describe(fault: BaseException, request_id: str, dialect: Dialect = "openai") -> dict[str, Any]:
+    """The error object in the shape of a dialect; logs what is our own bug."""
+    return shaped(dialect, _describe(fault, request_id), status=status_of(fault), request_id=request_id)
+
+
+def _describe(fault: BaseException, request_id: str) -> dict[str, Any]:
     row = _row(fault)
     if not isinstance(fault, LlamakitError):
         log.error("request %s failed by a bug", request_id, exc_info=fault)
@@ -126,10 +131,10 @@ def headers_of(fault: BaseException) -> dict[str, str]:
     return {}
 
 
-def error_response(fault: BaseException, request_id: str) -> Response:
+def error_response(fault: BaseException, request_id: str, dialect: Dialect = "openai") -> Response:
     """The whole answer to a request that failed before it had one."""
     return Response(
-        to_json(describe(fault, request_id)),
+        to_json(describe(fault, request_id, dialect)),
         status_code=status_of(fault),
         headers=headers_of(fault),
         media_type="application/json",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import Scope
 
+from llamakit.server.dialects import Dialect
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Principal:
@@ -30,6 +32,8 @@ class Exchange:
 
     id: str
     method: str
+    dialect: Dialect = "openai"
+    """Shape of its errors."""
     route: str = "(none)"
     """Template of the route that matched, never the path itself."""
     principal: Principal = ANONYMOUS

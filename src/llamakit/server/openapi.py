@@ -9,8 +9,8 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from llamakit import __version__
-from llamakit.api.openai_errors import ErrorBody
 from llamakit.api.wire import Wire
+from llamakit.server.dialects import dialect_of, error_kind
 from llamakit.server.routing import Operation
 
 _REF = "#/components/schemas/{model}"
@@ -19,7 +19,7 @@ _PLACE = re.compile(r"{(\w+)(?::\w+)?}")
 
 def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
     """The whole document as plain values."""
-    kinds = {kind for operation in operations for kind in _kinds(operation)} | {ErrorBody}
+    kinds = {kind for operation in operations for kind in _kinds(operation)}
     ordered = sorted(kinds, key=lambda kind: kind.__name__)
     named, schemas = models_json_schema([(kind, "validation") for kind in ordered], ref_template=_REF)
     refs: dict[type[Wire], Any] = {kind: named[kind, "validation"] for kind in ordered}
@@ -68,7 +68,12 @@ def _with_public_names(value: Any) -> Any:
 
 
 def _kinds(operation: Operation) -> list[type[Wire]]:
-    return [kind for kind in (operation.body, operation.answer, operation.chunk) if kind is not None]
+    kinds = (operation.body, operation.answer, operation.chunk, _error_kind(operation))
+    return [kind for kind in kinds if kind is not None]
+
+
+def _error_kind(operation: Operation) -> type[Wire]:
+    return error_kind(dialect_of(operation.path))
 
 
 def _operation(operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, Any]:
@@ -87,8 +92,8 @@ def _operation(operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, A
         ],
         "responses": {
             "200": {"description": "The answer.", "content": _content(operation, refs)},
-            "4XX": _error("The request is at fault.", refs),
-            "5XX": _error("The server is at fault, or has no room now.", refs),
+            "4XX": _error("The request is at fault.", operation, refs),
+            "5XX": _error("The server is at fault, or has no room now.", operation, refs),
         },
     }
     if operation.body is not None:
@@ -103,9 +108,9 @@ def _content(operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, Any
         return {"text/plain": {"schema": {"type": "string"}}}
     content: dict[str, Any] = {"application/json": {"schema": refs[operation.answer]}}
     if operation.chunk is not None:
-        content["text/event-stream"] = {"schema": refs[operation.chunk]}
+        content[operation.framing.media_type] = {"schema": refs[operation.chunk]}
     return content
 
 
-def _error(about: str, refs: dict[type[Wire], Any]) -> dict[str, Any]:
-    return {"description": about, "content": {"application/json": {"schema": refs[ErrorBody]}}}
+def _error(about: str, operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, Any]:
+    return {"description": about, "content": {"application/json": {"schema": refs[_error_kind(operation)]}}}

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llamakit.server.errors import Forbidden, error_response
+from llamakit.server.exchange import Exchange
 from llamakit.stack.run_config import ServeConfig, is_loopback
 
 
@@ -31,7 +32,8 @@ class OriginGuard:
         if scope["type"] == "http":
             fault = self._fault(Headers(scope=scope))
             if fault is not None:
-                await error_response(fault, scope["state"]["exchange"].id)(scope, receive, send)
+                exchange: Exchange = scope["state"]["exchange"]
+                await error_response(fault, exchange.id, exchange.dialect)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

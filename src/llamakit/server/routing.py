@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from llamakit.api.wire import Wire
 from llamakit.server.auth import Authenticator
+from llamakit.server.dialects import OPENAI_EVENTS, Framing
 from llamakit.server.errors import error_response
 from llamakit.server.exchange import exchange_of
 from llamakit.server.gone import ClientGone
@@ -42,7 +43,7 @@ class Operation:
 
     name: str
     """Unique; the operation id of the OpenAPI document."""
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "HEAD", "POST", "DELETE"]
     path: str
     about: str
     endpoint: Endpoint
@@ -51,10 +52,14 @@ class Operation:
     answer: type[Wire] | None = None
     """Type of the JSON answer; None for text."""
     chunk: type[Wire] | None = None
-    """Type of a server-sent event, where the answer can be streamed."""
+    """Type of a streamed piece, where the answer can be streamed."""
+    framing: Framing = OPENAI_EVENTS
+    """How a stream of them is sent."""
     query: tuple[Query, ...] = ()
     is_public: bool = False
     """Answered without a key: only what tells nothing but that the server is there."""
+    changes_machine: bool = False
+    """Adds or removes files of the server's machine: refused where strangers come in without a key."""
 
 
 class GuardedRoute(Route):
@@ -86,12 +91,14 @@ def _guarded(operation: Operation, authenticator: Authenticator) -> Endpoint:
         try:
             if not operation.is_public:
                 exchange.principal = authenticator.identify(request.headers)
+            if operation.changes_machine:
+                authenticator.check_may_change()
             return await operation.endpoint(request)
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         except asyncio.CancelledError:
             raise
         except Exception as fault:  # noqa: BLE001 - every failure becomes an answer; describe() logs our bugs
-            return error_response(fault, exchange.id)
+            return error_response(fault, exchange.id, exchange.dialect)
 
     return endpoint

@@ -15,11 +15,12 @@ from llamakit.api.wire import Wire
 from llamakit.core.messages import Answer, AnswerEvent, AnswerFold
 from llamakit.server.auth import Authenticator
 from llamakit.server.body import read_wire
+from llamakit.server.dialects import OPENAI_EVENTS, Framing
 from llamakit.server.exchange import Exchange, exchange_of
 from llamakit.server.gone import Drain, while_wanted
 from llamakit.server.merge import merged
 from llamakit.server.metrics import Meter, Metrics
-from llamakit.server.sse import EventStream
+from llamakit.server.sse import EventStream, Pieces
 from llamakit.stack.build import Stack
 from llamakit.stack.run_config import ServeConfig
 
@@ -63,8 +64,15 @@ class Service:
 
         return await while_wanted(run(), request.receive, self.drain)
 
-    def streamed(self, request: Request, model: str, streams: Sequence[AnswerStream], write: Write) -> EventStream:
-        """The streams as server-sent events; stops when the client leaves."""
+    def streamed(
+        self,
+        request: Request,
+        model: str,
+        streams: Sequence[AnswerStream],
+        write: Write,
+        framing: Framing = OPENAI_EVENTS,
+    ) -> EventStream:
+        """The streams as events or lines; stops when the client leaves."""
 
         async def pieces() -> AsyncGenerator[str, None]:
             async with aclosing(self._metered(request, model, streams)) as events:
@@ -72,7 +80,19 @@ class Service:
                     for piece in write(position, event):
                         yield piece
 
-        return EventStream(pieces(), request_id=exchange_of(request).id, drain=self.drain, ping_s=self.config.ping_s)
+        return self.sent(request, pieces(), framing)
+
+    def sent(self, request: Request, pieces: Pieces, framing: Framing) -> EventStream:
+        """Any pieces as they come; stops when the client leaves."""
+        exchange = exchange_of(request)
+        return EventStream(
+            pieces,
+            request_id=exchange.id,
+            drain=self.drain,
+            ping_s=self.config.ping_s,
+            framing=framing,
+            dialect=exchange.dialect,
+        )
 
     def _metered(
         self, request: Request, model: str, streams: Sequence[AnswerStream]

@@ -1,8 +1,8 @@
-"""Server-sent events: pieces of JSON text -> one streamed HTTP answer.
+"""Streams: pieces of JSON text -> one streamed HTTP answer, framed as the dialect wants.
 
 A piece is sent before the next is asked for, so a slow reader holds up its own answer and fills no queue.
 The status is decided by the first piece: what fails before it is an ordinary error answer. What fails later
-is an error event, and the stream closes without `[DONE]`, so that no client takes it for whole.
+is an error event, and the stream closes without its end mark, so that no client takes it for whole.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llamakit.api.openai_answer import to_json
 from llamakit.core.errors import EngineStopped
+from llamakit.server.dialects import OPENAI_EVENTS, Dialect, Framing
 from llamakit.server.errors import describe, error_response
 from llamakit.server.gone import ClientGone, Drain, while_wanted
 
@@ -27,19 +27,26 @@ log = logging.getLogger(__name__)
 Pieces = AsyncGenerator[str, None]
 """JSON texts, each one event; closing it stops what makes them."""
 
-PING = b": ping\n\n"
-DONE = b"data: [DONE]\n\n"
-
 
 class EventStream(Response):
     """Streams `pieces`; closes them whatever happens."""
 
-    media_type = "text/event-stream"
-
-    def __init__(self, pieces: Pieces, *, request_id: str, drain: Drain, ping_s: float) -> None:
-        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+    def __init__(
+        self,
+        pieces: Pieces,
+        *,
+        request_id: str,
+        drain: Drain,
+        ping_s: float,
+        framing: Framing = OPENAI_EVENTS,
+        dialect: Dialect = "openai",
+    ) -> None:
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(headers=headers, media_type=framing.media_type)
         del self.headers["content-length"]
         self._pieces = pieces
+        self._framing = framing
+        self._dialect: Dialect = dialect
         self._request_id = request_id
         self._drain = drain
         self._ping_s = ping_s
@@ -69,7 +76,8 @@ class EventStream(Response):
                 if first.done():
                     first.result()
                 await self._start(send)
-                pinger = asyncio.ensure_future(self._ping(send))
+                if self._framing.ping:
+                    pinger = asyncio.ensure_future(self._ping(send))
                 piece = await first
                 if piece is not None:
                     await self._send(send, piece)
@@ -77,7 +85,7 @@ class EventStream(Response):
                     await self._send(send, piece)
             finally:
                 await _settle(first, pinger)
-        await send({"type": "http.response.body", "body": DONE, "more_body": False})
+        await send({"type": "http.response.body", "body": self._framing.end, "more_body": False})
 
     async def _start(self, send: Send) -> None:
         self._has_started = True
@@ -86,7 +94,7 @@ class EventStream(Response):
 
     async def _send(self, send: Send, piece: str) -> None:
         self._is_sending = True
-        await send({"type": "http.response.body", "body": f"data: {piece}\n\n".encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": self._framing.frame(piece), "more_body": True})
         self._is_sending = False
         self._last_sent = time.monotonic()
 
@@ -95,16 +103,16 @@ class EventStream(Response):
         while True:
             await asyncio.sleep(max(0.01, self._last_sent + self._ping_s - time.monotonic()))
             if not self._is_sending and time.monotonic() - self._last_sent >= self._ping_s:
-                await send({"type": "http.response.body", "body": PING, "more_body": True})
+                await send({"type": "http.response.body", "body": self._framing.ping, "more_body": True})
                 self._last_sent = time.monotonic()
 
     async def _fail(self, fault: Exception, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._has_started:
-            await error_response(fault, self._request_id)(scope, receive, send)
+            await error_response(fault, self._request_id, self._dialect)(scope, receive, send)
             return
         if isinstance(fault, EngineStopped):
             log.warning("stream %s ended early: %s", self._request_id, fault)
-        event = f"data: {to_json(describe(fault, self._request_id))}\n\n".encode()
+        event = self._framing.frame_error(describe(fault, self._request_id, self._dialect))
         await send({"type": "http.response.body", "body": event, "more_body": False})
 
 
