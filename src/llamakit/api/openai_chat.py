@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from llamakit.api import openai_sampling
 from llamakit.api.inference import ChatRequest
 from llamakit.api.openai_answer import (
     AnswerHead,
@@ -240,7 +241,7 @@ def set_aside(wire: ChatCompletionRequest) -> tuple[str, ...]:
         "service_tier": wire.service_tier not in (None, "auto", "default"),
         "verbosity": wire.verbosity not in (None, "medium"),
     }
-    return tuple(name for name, is_asked in hints.items() if is_asked)
+    return (*openai_sampling.set_aside(wire), *(name for name, is_asked in hints.items() if is_asked))
 
 
 def _refuse_unsupported(wire: ChatCompletionRequest) -> None:

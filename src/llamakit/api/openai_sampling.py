@@ -44,7 +44,7 @@ class StreamOptions(Wire):
     include_usage: bool | None = None
     """Send one more chunk with the token counts and no choices."""
     include_obfuscation: bool | None = None
-    """Accepted; chunks here are never padded."""
+    """A hint, set aside: chunks here are never padded."""
 
 
 class ResponseFormatText(Wire):
@@ -206,6 +206,16 @@ def to_context(wire: SamplingFields, *, request_id: str, salt: str) -> RequestCo
         keep_alive=None if wire.keep_alive is None else read_keep_alive(wire.keep_alive),
         wants_progress=bool(wire.return_progress and wire.stream),
     )
+
+
+def set_aside(wire: SamplingFields) -> tuple[str, ...]:
+    """Known fields that ask for something which has no effect here, or not in this request."""
+    options = wire.stream_options
+    hints = {
+        "stream_options.include_obfuscation": options is not None and options.include_obfuscation is True,
+        "return_progress": wire.return_progress is True and not wire.stream,
+    }
+    return tuple(name for name, is_asked in hints.items() if is_asked)
 
 
 def check_stream_options(wire: SamplingFields) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from llamakit.api import openai_sampling
 from llamakit.api.openai_chat import ChatCompletionRequest, set_aside, to_request
 from llamakit.api.openai_completions import WireCompletionRequest
 from llamakit.api.openai_embeddings import WireEmbeddingRequest
@@ -113,6 +114,9 @@ def test_null_is_absent():
 
 
 def test_hints_are_set_aside_and_their_defaults_are_not():
+    odd = {"return_progress": True, "stream_options": {"include_obfuscation": True}}
+    wire, _ = read(WireCompletionRequest, {"model": "m", "prompt": "x", **odd})
+    assert openai_sampling.set_aside(wire) == ("stream_options.include_obfuscation", "return_progress")
     hints = {"reasoning_effort": "low", "verbosity": "low", "service_tier": "flex", "prompt_cache_retention": "24h"}
     wire, _ = read(ChatCompletionRequest, {"model": "m", "messages": HELLO, **hints})
     assert set(set_aside(wire)) == set(hints)

@@ -6,6 +6,7 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+from fastapi.openapi.models import OpenAPI
 from tests.serving import chat_body, echo_app, events_of, in_process
 
 from llamakit.api.management import WireLoaded, WireLoadedModel, WireUnloaded
@@ -71,6 +72,7 @@ async def test_the_document_is_closed_under_references():
     async with client_of() as client:
         text = (await client.get("/openapi.json")).text
     document = json.loads(text)
+    OpenAPI.model_validate(document)
     wanted = {piece.split('"')[0] for piece in text.split("#/components/schemas/")[1:]}
     assert wanted <= set(document["components"]["schemas"])
     assert '"422"' not in text and '"default"' not in json.dumps(document["paths"])

@@ -18,6 +18,7 @@ from llamakit.api.openai_completions import (
     to_body,
     to_requests,
 )
+from llamakit.api.openai_sampling import set_aside
 from llamakit.server.exchange import exchange_of
 from llamakit.server.routing import Operation, json_response
 from llamakit.server.service import Service
@@ -27,7 +28,7 @@ def operations(service: Service) -> list[Operation]:
     """The operations of this API."""
 
     async def create_completion(http: Request) -> Response:
-        wire = await service.read(http, WireCompletionRequest)
+        wire = await service.read(http, WireCompletionRequest, set_aside)
         exchange = exchange_of(http)
         exchange.model = wire.model
         head = AnswerHead(id=new_id("cmpl"), created=int(time.time()), model=wire.model)
