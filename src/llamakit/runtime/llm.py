@@ -69,9 +69,20 @@ class LLM:
         self._loop.start()
 
     @classmethod
-    def load(cls, name: str, *, options: LoadOptions | None = None, progress: Progress | None = None) -> LLM:
-        """Open a model by catalog name, hub id, path, or the name of an embedded or created one."""
-        return cls(open_model(name, options or LoadOptions(), progress=progress))
+    def load(
+        cls,
+        name: str,
+        *,
+        options: LoadOptions | None = None,
+        shown: str | None = None,
+        paths: bool = True,
+        progress: Progress | None = None,
+    ) -> LLM:
+        """Open a model by catalog name, hub id, path (unless `paths` is off), or name of an embedded or created one.
+
+        `shown` is what messages call it; by default its own name.
+        """
+        return cls(open_model(name, options or LoadOptions(), shown=shown, paths=paths, progress=progress))
 
     # -- what it is --------------------------------------------------------------------------------
 

@@ -80,9 +80,19 @@ class Opened:
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
 
-def open_model(name: str, options: LoadOptions, *, progress: Callable[[int, int], None] | None = None) -> Opened:
-    """Load the model that `name` says; raises UnknownModel, CheckpointError or ConfigError."""
-    located = resolve_model(name)
+def open_model(
+    name: str,
+    options: LoadOptions,
+    *,
+    shown: str | None = None,
+    paths: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Opened:
+    """Load the model that `name` says; raises UnknownModel, CheckpointError or ConfigError.
+
+    `shown` is the name in messages to clients. `paths=False` takes no path of the file system as a name.
+    """
+    located = resolve_model(name, paths=paths)
     device = _device(options.device)
     torch.set_num_threads(options.threads or psutil.cpu_count(logical=False) or 1)
     loaded = _load(located, options, device, progress)
@@ -112,7 +122,7 @@ def open_model(name: str, options: LoadOptions, *, progress: Callable[[int, int]
     if recipe is not None:
         defaults |= recipe.sampling()
     return Opened(
-        name=located.ref.name,
+        name=shown or located.ref.name,
         path=located.path,
         model=model,
         engine=engine,

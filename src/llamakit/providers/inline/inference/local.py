@@ -71,7 +71,11 @@ class LocalInference:
         self, *, models: Sequence[str] = (), options: LoadOptions | None = None, pool: PoolConfig | None = None
     ) -> None:
         options = options or LoadOptions()
-        self._pool = ModelPool(lambda name: LLM.load(name, options=options), pool)
+
+        def load(key: str) -> LLM:
+            return LLM.load(key, options=options, shown=self._shown.get(key), paths=key in self._shown)
+
+        self._pool = ModelPool(load, pool)
         self._shown = {name: _shown(name) for name in models}
         # A path that was named may be asked for as it was named, and by its last part.
         self._named = {alias: name for name, shown in self._shown.items() for alias in (shown, name)}
