@@ -44,12 +44,12 @@ class EngineConfig:
     """Tokens per cache block."""
     max_batch_tokens: int = 512
     """Token budget of one step."""
-    prefill_chunk: int = 256
+    prefill_chunk: int = 128
     """Most prompt tokens of a step in which other sequences decode: bounds how long they wait for their token."""
     max_sequences: int = 64
     """Sequences that run at once; a choice of n is one sequence."""
     max_waiting: int = 1024
-    """Requests that may wait for a place; more are refused."""
+    """Sequences that may wait for a place; requests beyond are refused."""
     max_context: int | None = None
     """Most tokens of a sequence, prompt and answer; None takes the model's context or what the cache holds."""
     cache_bytes: int | None = None

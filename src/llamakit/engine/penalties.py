@@ -7,7 +7,6 @@ answer alone. Legend: M rows, V vocabulary.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,33 +25,52 @@ def has_penalties(params: SamplingParams) -> bool:
 class History:
     """Which tokens one choice has seen; kept only where penalties ask."""
 
-    __slots__ = ("_counts", "_fresh", "_prompt", "_prompt_ids")
+    __slots__ = ("_fresh", "_ids", "_places", "_prompt", "_prompt_ids", "_times")
 
     def __init__(self, prompt: array[int]) -> None:
         self._prompt_ids = np.unique(np.array(prompt, dtype=np.int64))
         self._prompt = frozenset(self._prompt_ids.tolist())
-        self._counts: Counter[int] = Counter()
-        self._fresh: list[int] = []
+        self._fresh: array[int] = array("q")
         """Ids of the answer that the prompt has not, each once."""
+        self._ids: array[int] = array("q")
+        """Ids of the answer, each once."""
+        self._times: array[float] = array("f")
+        """How often each of `_ids` came."""
+        self._places: dict[int, int] = {}
 
     def add(self, token: int) -> None:
         """Take the answer's next token."""
-        if token not in self._counts and token not in self._prompt:
+        place = self._places.get(token)
+        if place is not None:
+            self._times[place] += 1
+            return
+        self._places[token] = len(self._ids)
+        self._ids.append(token)
+        self._times.append(1)
+        if token not in self._prompt:
             self._fresh.append(token)
-        self._counts[token] += 1
 
     def seen(self, assumed: Sequence[int]) -> np.ndarray:
         """Ids in prompt, answer and `assumed`, each once."""
-        new = [t for t in dict.fromkeys(assumed) if t not in self._counts and t not in self._prompt]
-        return np.concatenate((self._prompt_ids, np.array(self._fresh + new, dtype=np.int64)))
+        new = [t for t in dict.fromkeys(assumed) if t not in self._places and t not in self._prompt]
+        return np.concatenate((self._prompt_ids, np.array(self._fresh), np.array(new, dtype=np.int64)))
 
-    def counts(self, assumed: Sequence[int]) -> Counter[int]:
-        """Occurrences of each id in the answer and `assumed`."""
-        if not assumed:
-            return self._counts
-        counts = self._counts.copy()
-        counts.update(assumed)
-        return counts
+    def counts(self, assumed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Ids in the answer and `assumed`, each once, and how often each came, float32."""
+        ids, times = np.array(self._ids), np.array(self._times)
+        new: dict[int, int] = {}
+        for token in assumed:
+            place = self._places.get(token)
+            if place is None:
+                new[token] = new.get(token, 0) + 1
+            else:
+                times[place] += 1
+        if not new:
+            return ids, times
+        return (
+            np.concatenate((ids, np.array(list(new), dtype=np.int64))),
+            np.concatenate((times, np.array(list(new.values()), dtype=np.float32))),
+        )
 
 
 class Penalised(NamedTuple):
@@ -80,13 +98,12 @@ def penalise(logits_MV: Tensor, entries: Sequence[Penalised]) -> None:
         factor = factor.to(flat.device)
         values = flat[places]
         flat[places] = torch.where(values > 0, values / factor, values * factor)
-    counted: list[int] = []
-    amounts: list[float] = []
+    counted, amounts = [], []
     for row, params, history, assumed in entries:
         if params.presence_penalty or params.frequency_penalty:
-            for token, count in history.counts(assumed).items():
-                counted.append(row * vocabulary + token)
-                amounts.append(params.presence_penalty + params.frequency_penalty * count)
+            ids, times = history.counts(assumed)
+            counted.append(ids + row * vocabulary)
+            amounts.append(params.presence_penalty + params.frequency_penalty * times)
     if counted:
-        places = torch.tensor(counted, device=flat.device)
-        flat[places] -= torch.tensor(amounts, dtype=torch.float32, device=flat.device)
+        places = torch.from_numpy(np.concatenate(counted)).to(flat.device)
+        flat[places] -= torch.from_numpy(np.concatenate(amounts)).to(flat.device)
