@@ -22,6 +22,7 @@ from llamakit.server.metrics import Metrics
 from llamakit.server.openapi import openapi_document
 from llamakit.server.origin import OriginGuard
 from llamakit.server.routes import (
+    anthropic,
     health,
     management,
     openai_chat,
@@ -35,8 +36,16 @@ from llamakit.server.service import Service
 from llamakit.stack.build import Stack
 from llamakit.stack.run_config import ServeConfig
 
-ROUTES = (openai_chat, openai_completions, openai_embeddings, openai_models, tokenize, management, health)
-CORS_HEADERS = ("authorization", "content-type", "x-api-key", "x-request-id")
+ROUTES = (openai_chat, openai_completions, openai_embeddings, openai_models, tokenize, anthropic, management, health)
+CORS_HEADERS = (
+    "authorization",
+    "content-type",
+    "x-api-key",
+    "x-request-id",
+    "anthropic-version",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+)
 CORS_EXPOSED = ("x-request-id", "x-llamakit-ignored", "retry-after")
 
 

@@ -91,6 +91,8 @@ class Envelope:
 
 def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:
     headers["x-request-id"] = exchange.id
+    if exchange.dialect == "anthropic":
+        headers["request-id"] = exchange.id
     headers["x-content-type-options"] = "nosniff"
     if exchange.ignored:
         headers["x-llamakit-ignored"] = header_of(exchange.ignored)

@@ -9,6 +9,7 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 from tests.serving import chat_body, echo_app, events_of, in_process
 
+from llamakit.api.anthropic_answer import AnthropicMessage, TokenCount
 from llamakit.api.management import WireLoaded, WireLoadedModel, WireUnloaded
 from llamakit.api.openai_chat import ChatCompletion
 from llamakit.api.openai_completions import WireCompletion
@@ -29,6 +30,8 @@ ANSWERS = [
     ("POST", "/tokenize", {"prompt": "x", "return_token_strs": True}, WireTokens),
     ("POST", "/detokenize", {"tokens": [104, 105, 258]}, WireDetokenized),
     ("GET", "/tokenizer_info", None, WireTokenizerInfo),
+    ("POST", "/v1/messages", {**chat_body(), "max_tokens": 9}, AnthropicMessage),
+    ("POST", "/v1/messages/count_tokens", chat_body(), TokenCount),
     ("GET", "/v1/llamakit/ps", None, WireLoaded),
     ("POST", "/v1/llamakit/load", {"model": "echo", "keep_alive": "5m"}, WireLoadedModel),
     ("POST", "/v1/llamakit/unload", {"model": "echo"}, WireUnloaded),

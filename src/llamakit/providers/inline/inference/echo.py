@@ -214,9 +214,11 @@ class EchoInference:
         room = self.config.context_length - len(prompt)
         wanted = 1 if sampling.max_tokens is None else sampling.max_tokens
         if room < wanted:
+            fits = room > 0 and sampling.max_tokens is not None
             raise PromptTooLong(
                 f"prompt has {len(prompt)} tokens and {wanted} are wanted, model {model!r} holds "
-                f"{self.config.context_length}; shorten the prompt or max_tokens"
+                f"{self.config.context_length}; shorten the prompt or max_tokens",
+                param="max_tokens" if fits else "messages",
             )
         cached = self._cached(model, context.salt, prompt)
         reply = Reply(ids=b"", reason="tool_calls", calls=calls) if calls else cut(text, sampling, room)
