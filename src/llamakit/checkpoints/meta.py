@@ -26,10 +26,10 @@ from llamakit.checkpoints.reader import (
     main_encoding,
     tokenizer_directory,
 )
-from llamakit.checkpoints.restricted_pickle import TorchFile
 from llamakit.checkpoints.safetensors_file import SafetensorsFile
 from llamakit.checkpoints.stored import StoredTensor, TensorInfo
 from llamakit.checkpoints.tied import are_equal
+from llamakit.checkpoints.torch_file import TorchFile
 from llamakit.core.errors import CheckpointError
 from llamakit.core.model_config import ModelConfig
 

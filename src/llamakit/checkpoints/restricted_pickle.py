@@ -12,14 +12,12 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import torch
 
 from llamakit.checkpoints.checked_file import MAX_DIMS, MAX_TENSORS, CheckedFile
-from llamakit.checkpoints.stored import PLAIN, StoredTensor, span
-from llamakit.checkpoints.torch_zip import Member, open_archive, read_member
+from llamakit.checkpoints.stored import span
 
 _MAX_STEPS = 150_000
 """Opcodes run at most; a file of Llama 3.1 405B has about 40 thousand."""
@@ -35,7 +33,6 @@ _STORAGES = {
     "torch BFloat16Storage": torch.bfloat16,
     "torch DoubleStorage": torch.float64,
 }
-_TIED = {"output.weight", "tok_embeddings.weight"}
 ALLOWED_NAMES: Final = frozenset({_REBUILD, _PARAMETER, _ORDERED, *_STORAGES})
 
 
@@ -47,7 +44,9 @@ class _Name:
 
 
 @dataclass(frozen=True, slots=True)
-class _Storage:
+class StorageRef:
+    """A storage as the pickle describes it: the file data/<key> with `numel` values."""
+
     key: str
     dtype: torch.dtype
     numel: int
@@ -57,62 +56,10 @@ class _Storage:
 class TensorRef:
     """A tensor as the pickle describes it; sizes and offsets in values."""
 
-    storage: _Storage
+    storage: StorageRef
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
-
-
-class TorchFile:
-    """An open torch.save file of a flat dict of tensors; `tensors` maps names to places in it."""
-
-    def __init__(self, path: Path) -> None:
-        self._file, members = open_archive(path)
-        try:
-            raw = read_member(self._file, members["data.pkl"], "data.pkl")
-            self.tensors = {
-                name: self._place(name, reference, members) for name, reference in read_pickle(self._file, raw).items()
-            }
-            self._check_overlaps()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> TorchFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; mapped tensors stay valid."""
-        self._file.close()
-
-    def _place(self, name: str, reference: TensorRef, members: dict[str, Member]) -> StoredTensor:
-        storage = reference.storage
-        member = members.get(f"data/{storage.key}")
-        if member is None:
-            self._file.fail(f"tensor {name[:_MAX_NAME]!r} wants storage {storage.key}, which is not in the file")
-        wanted = storage.numel * storage.dtype.itemsize
-        if member.size != wanted:
-            self._file.fail(f"storage {storage.key} wants {wanted} bytes, the file has {member.size}")
-        return StoredTensor(
-            file=self._file,
-            offset=member.offset + reference.offset * storage.dtype.itemsize,
-            shape=reference.shape,
-            encoding=PLAIN[storage.dtype],
-            stride=None if _is_contiguous(reference) else reference.stride,
-        )
-
-    def _check_overlaps(self) -> None:
-        # Many names for the same bytes would let a small file ask for much memory. Only the head of a tied
-        # model may be its embedding.
-        end, previous = 0, ""
-        for name, tensor in sorted(self.tensors.items(), key=lambda item: (item[1].offset, -item[1].nbytes)):
-            tied = {name, previous} == _TIED and tensor == self.tensors[previous]
-            if tensor.offset < end and not tied:
-                self._file.fail(f"tensors {previous[:_MAX_NAME]!r} and {name[:_MAX_NAME]!r} share bytes")
-            end, previous = max(end, tensor.offset + tensor.nbytes), name
 
 
 def read_pickle(file: CheckedFile, raw: bytes) -> dict[str, TensorRef]:
@@ -321,7 +268,7 @@ class _Machine:
                 # isdecimal also takes other scripts' digits, which no member name has.
                 if not (key.isascii() and key.isdecimal() and 0 < numel < 2**63):
                     self._fail("describes a storage with an impossible key or size")
-                self._push(_Storage(key, _STORAGES[text], numel), 160)
+                self._push(StorageRef(key, _STORAGES[text], numel), 160)
             case _:
                 self._fail("refers to something that is not a tensor storage")
 
@@ -330,7 +277,7 @@ class _Machine:
         match name, arguments:
             case _Name(text=n), () if n == _ORDERED:
                 self._empty_dict()
-            case _Name(text=n), (_Storage() as storage, offset, shape, stride, bool(), dict() as hooks) if (
+            case _Name(text=n), (StorageRef() as storage, offset, shape, stride, bool(), dict() as hooks) if (
                 n == _REBUILD
             ):
                 if hooks:
@@ -341,7 +288,7 @@ class _Machine:
             case _:
                 self._fail("calls something with arguments that no plain tensor needs")
 
-    def _tensor(self, storage: _Storage, offset: Any, shape: Any, stride: Any) -> TensorRef:
+    def _tensor(self, storage: StorageRef, offset: Any, shape: Any, stride: Any) -> TensorRef:
         numbers = (offset, *shape, *stride) if type(shape) is type(stride) is tuple else (None,)
         if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
             self._fail("has a tensor whose sizes are not natural numbers")
@@ -359,12 +306,3 @@ class _Machine:
         state = self._pop()
         if type(self._top()) is not dict or type(state) is not dict or state.keys() - {"_metadata"}:
             self._fail("sets the state of something that is not a state dict")
-
-
-def _is_contiguous(reference: TensorRef) -> bool:
-    wanted = 1
-    for size, step in zip(reversed(reference.shape), reversed(reference.stride), strict=True):
-        if size > 1 and step != wanted:
-            return False
-        wanted *= size
-    return True

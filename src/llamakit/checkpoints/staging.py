@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llamakit.core.errors import ConfigError
+from llamakit.core.faults import fault
 from llamakit.core.files import sync_directory
 
 
@@ -26,6 +27,7 @@ def staged_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
             yield out
             out.flush()
             os.fsync(out.fileno())
+        fault("staging.before_rename")
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -50,17 +52,28 @@ def staged_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
         for file in temporary.iterdir():
             _flush(file)
         sync_directory(temporary)
+        fault("staging.before_rename")
         if path.exists():
-            old = _beside(path)
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
+            _swap(temporary, path)
         else:
             temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_directory(path.parent)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put `new` in the place of the directory `path`, which stays when that fails."""
+    old = _beside(path)
+    path.rename(old)
+    try:
+        fault("staging.between_renames")
+        new.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old)
 
 
 def _beside(path: Path) -> Path:

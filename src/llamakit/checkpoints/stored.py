@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llamakit.checkpoints.checked_file import CHUNK_BYTES, CheckedFile
+from llamakit.checkpoints.checked_file import CheckedFile
+
+CHUNK_VALUES = 2**20
+"""Numbers converted at once; decoding a quantized chunk takes some ten times their float32 size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +116,7 @@ class StoredTensor:
     def _fill(self, target: Tensor) -> None:
         row_values = target.shape[1]
         row_bytes = row_values // self.encoding.block_values * self.encoding.block_bytes
-        num_rows = max(1, CHUNK_BYTES // row_bytes)
+        num_rows = max(1, CHUNK_VALUES // row_values)
         done = 0
         for chunk in self.file.chunks(self.offset, self.nbytes, num_rows * row_bytes):
             count = len(chunk) // row_bytes

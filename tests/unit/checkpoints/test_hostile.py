@@ -33,8 +33,8 @@ from llamakit.core.errors import CheckpointError
 from llamakit.text.gguf_vocab import TokenizerFields
 
 SLACK = 16 * 2**20
-# Wall-clock of a machine that does other things too.
 MAX_SECONDS = 3.0
+"""Processor time for any one file."""
 SMALL = {"num_layers": 1, "dim": 32, "num_heads": 2, "num_kv_heads": 1, "ffn_dim": 32, "vocab_size": 300}
 
 
@@ -78,10 +78,10 @@ MUTATORS: dict[str, Callable[[random.Random, bytes], bytes]] = {
 
 def _refused_in_bounds(size: int, action: Callable[[], object]) -> str:
     """Run twice, once for the time and once for the memory; the message of the refusal."""
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(CheckpointError):
         action()
-    assert time.perf_counter() - started < MAX_SECONDS
+    assert time.process_time() - started < MAX_SECONDS
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError) as caught:
@@ -130,7 +130,7 @@ def _attack(kind: str, directory: Path, count: int, seed: int) -> int:
         mutant = MUTATORS[kind](rng, whole)
         file.unlink()
         file.write_bytes(mutant)
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             _read_all(directory)
         except CheckpointError as error:
@@ -139,7 +139,7 @@ def _attack(kind: str, directory: Path, count: int, seed: int) -> int:
         except BaseException as error:
             error.add_note(f"mutant {kind}-{seed}-{number}")
             raise
-        assert time.perf_counter() - started < MAX_SECONDS, (kind, seed, number)
+        assert time.process_time() - started < MAX_SECONDS, (kind, seed, number)
     return refused
 
 
@@ -285,10 +285,10 @@ def test_a_bomb_does_not_go_off(bomb: str, tmp_path: Path) -> None:
 def test_a_million_strings_are_passed_over_in_time(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(_gguf(_array(8, 1_000_000, bytes(8_000_000)), 1, INFO))
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(CheckpointError, match=r"general.architecture"):
         open_checkpoint(path)
-    assert time.perf_counter() - started < MAX_SECONDS
+    assert time.process_time() - started < MAX_SECONDS
 
 
 def test_a_good_header_does_not_make_its_tokenizer_a_bomb(tmp_path: Path) -> None:

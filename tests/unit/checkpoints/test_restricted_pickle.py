@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from llamakit.checkpoints.restricted_pickle import ALLOWED_NAMES, TorchFile
+from llamakit.checkpoints.restricted_pickle import ALLOWED_NAMES
+from llamakit.checkpoints.torch_file import TorchFile
 from llamakit.core.errors import CheckpointError
 
 STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"

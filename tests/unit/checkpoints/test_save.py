@@ -12,6 +12,7 @@ from llamakit.checkpoints.reader import Generation
 from llamakit.checkpoints.save import save_hf
 from llamakit.checkpoints.staging import staged_directory, staged_file
 from llamakit.core.errors import CheckpointError, ConfigError
+from llamakit.core.faults import injected
 
 
 def test_what_is_saved_says_everything(tmp_path: Path) -> None:
@@ -77,6 +78,20 @@ def test_a_failure_leaves_everything_as_it_was(force: bool, tmp_path: Path) -> N
         raise RuntimeError("the disk is full")
     assert [path.name for path in tmp_path.iterdir()] == (["m"] if force else [])
     assert not force or (target / "config.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("moment", ["staging.before_rename", "staging.between_renames"])
+def test_a_failure_at_the_last_moment_keeps_the_old_one(moment: str, tmp_path: Path) -> None:
+    model = tiny_llama()
+    save_hf(model, model.config, tmp_path / "m")
+
+    def fail() -> None:
+        raise OSError("no space left")
+
+    with injected(moment, fail), pytest.raises(OSError, match="no space left"):
+        save_hf(tiny_llama(seed=1), model.config, tmp_path / "m", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert torch.equal(load_model(tmp_path / "m").model.model.norm.weight, model.model.norm.weight)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
