@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llamakit.cli.main import new_app
+from llamakit.cli.app import new_app
 from llamakit.cli.terminal import put, put_json, put_table, say
 from llamakit.core.config import ENV_PREFIX, Secret, Settings, config_path, field_docs, load, misspelt_variables
 

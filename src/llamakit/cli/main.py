@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from llamakit import __version__
+from llamakit.cli.app import new_app
 from llamakit.core.errors import ConfigError, InvalidRequest, LlamakitError
 
 FAILED, MISUSE, INTERRUPTED = 1, 2, 130
@@ -53,17 +54,6 @@ def build(name: str) -> Any:
     command = typer.main.get_command(app)
     command.name, command.short_help = name, COMMANDS[name][2]
     return command
-
-
-def new_app(*, add_completion: bool = False, **settings: Any) -> typer.Typer:
-    """An application with the manners of this command line."""
-    return typer.Typer(
-        add_completion=add_completion,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        **settings,
-    )
 
 
 class Root(TyperGroup):

@@ -9,7 +9,7 @@ import typer
 
 from llamakit.cli import list as list_command
 from llamakit.cli import show as show_command
-from llamakit.cli.main import new_app
+from llamakit.cli.app import new_app
 from llamakit.cli.pull import pull_shown
 from llamakit.cli.rm import remove
 from llamakit.cli.terminal import paint, put, put_json, put_table, say

@@ -22,6 +22,7 @@ from llamakit.core.faults import fault
 from llamakit.core.files import sync_directory, write_durably
 from llamakit.hub import cache, ids, names, store
 from llamakit.hub.fetch import Fetcher, Refused, RemoteFile, describe, hash_file
+from llamakit.hub.locate import locate, present
 from llamakit.hub.names import ModelRef
 from llamakit.hub.remote import TIMEOUT_S, Remote, gate
 from llamakit.hub.selection import choose_files
@@ -130,8 +131,6 @@ class _Pull:
 
     def from_cache(self, why: str, home: Path, cause: Exception | None = None) -> Pulled:
         """What is here already; raises `Offline` naming what else is."""
-        from llamakit.hub.locate import locate, present
-
         wanted = replace(self.ref, repos=(self.repo,))
         try:
             located = locate(wanted, home=home, hub=self.hub)
