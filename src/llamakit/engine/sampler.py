@@ -29,9 +29,13 @@ NO_TOKEN = -1
 
 _BAN = -100.0
 """Logit bias at and below which a token is impossible rather than unlikely."""
-_LIKELY = -9.2
-"""Log of about 1e-4: tokens above it are few enough to sort always, and enough to decide most draws."""
+_LIKELY = (-9.2, -13.8)
+"""Logs of about 1e-4 and 1e-6: tokens above the first decide most draws, those above the second nearly all.
+There are few of them to sort, whatever the vocabulary."""
 _SMALL_VOCABULARY = 2048
+"""At and below this all tokens are sorted at once."""
+_GROUP_VALUES = 1 << 17
+"""Logits scaled at once: many rows of a small vocabulary, or one row that stays in the core's own cache."""
 _MAX_SHARPNESS = 1e30
 """Largest factor on logit differences; a smaller temperature has no larger effect in float32."""
 
@@ -64,13 +68,10 @@ def sample(logits_MV: Tensor, rows: Sequence[Row]) -> tuple[list[int], list[Toke
     _edit(logits_MV, rows)
     ids = most_likely(logits_MV)
     drawn = [i for i, row in enumerate(rows) if not row.params.is_greedy and ids[i] != NO_TOKEN]
-    if drawn:
-        scaled = logits_MV if len(drawn) == len(rows) else logits_MV[drawn]
-        sharpness = [_sharpness(rows[i].params.temperature) for i in drawn]
-        factor = torch.tensor(sharpness, dtype=torch.float32, device=logits_MV.device)
-        scaled = (scaled - scaled.amax(-1, keepdim=True)) * factor[:, None]
-        table = torch.log_softmax(scaled, dim=-1).cpu().numpy()
-        for line, i in zip(table, drawn, strict=True):
+    size = max(_GROUP_VALUES // logits_MV.shape[1], 1)
+    for start in range(0, len(drawn), size):
+        group = drawn[start : start + size]
+        for line, i in zip(_scaled(logits_MV, group, rows, ids), group, strict=True):
             row = rows[i]
             ids[i] = draw(line, row.params, uniform(row.seed, row.choice, row.position))
     scores: list[TokenScore | None] = [None] * len(rows)
@@ -83,10 +84,15 @@ def sample(logits_MV: Tensor, rows: Sequence[Row]) -> tuple[list[int], list[Toke
 
 def most_likely(logits_MV: Tensor) -> list[int]:
     """The id of each row's largest logit, the lowest on a tie; `NO_TOKEN` where that is not a finite number."""
-    best, ids = logits_MV.max(dim=-1)
-    return [
-        token if math.isfinite(value) else NO_TOKEN for token, value in zip(ids.tolist(), best.tolist(), strict=True)
-    ]
+    if logits_MV.device.type == "cpu":
+        # Many times the speed of torch.max; both put NaN above everything and the first of equals first.
+        table = logits_MV.numpy()
+        ids = table.argmax(axis=1)
+        values = table[np.arange(len(ids)), ids].tolist()
+    else:
+        best, ids = logits_MV.max(dim=-1)
+        values = best.tolist()
+    return [token if math.isfinite(value) else NO_TOKEN for token, value in zip(ids.tolist(), values, strict=True)]
 
 
 def draw(logprobs: np.ndarray, params: SamplingParams, place: float) -> int:
@@ -96,11 +102,14 @@ def draw(logprobs: np.ndarray, params: SamplingParams, place: float) -> int:
     these decide the draw; the result is the same as with all of them.
     """
     if logprobs.shape[0] > _SMALL_VOCABULARY:
-        likely = np.flatnonzero(logprobs > _LIKELY)
-        token = _draw_from(likely, logprobs[likely], params, place, is_all=False)
-        if token is not None:
-            return token
-    return _certain(_draw_from(np.arange(logprobs.shape[0]), logprobs, params, place, is_all=True))
+        for level in _LIKELY:
+            likely = np.flatnonzero(logprobs > level)
+            token = _draw_from(likely, logprobs[likely], params, place, is_all=False)
+            if token is not None:
+                return token
+    token = _draw_from(np.arange(logprobs.shape[0]), logprobs, params, place, is_all=True)
+    assert token is not None
+    return token
 
 
 def score(logprobs: np.ndarray, token: int, num_top: int) -> TokenScore:
@@ -115,18 +124,29 @@ def score_rows(logits_MV: Tensor, tokens: Sequence[int], num_top: int) -> list[T
 
 
 def _log_softmax(logits_MV: Tensor, rows: list[int]) -> np.ndarray:
-    chosen = logits_MV if len(rows) == logits_MV.shape[0] else logits_MV[rows]
+    chosen = logits_MV
+    if len(rows) < logits_MV.shape[0]:
+        chosen = logits_MV.index_select(0, torch.tensor(rows, device=logits_MV.device))
     return torch.log_softmax(chosen, dim=-1).cpu().numpy()
 
 
 def _top(logprobs: np.ndarray, count: int) -> TopTokens:
-    count = min(count, logprobs.shape[0])
     if count == 0:
         return ()
-    least = np.partition(logprobs, -count)[-count]
-    ids = np.flatnonzero(logprobs >= least)
+    ids = np.flatnonzero(logprobs > _LIKELY[0])
+    if len(ids) < count:
+        ids = np.arange(logprobs.shape[0])
     ids = ids[np.argsort(-logprobs[ids], kind="stable")][:count]
     return tuple(zip(ids.tolist(), logprobs[ids].tolist(), strict=True))
+
+
+def _scaled(logits_MV: Tensor, places: list[int], rows: Sequence[Row], best: Sequence[int]) -> np.ndarray:
+    """Logprobs of the given rows after temperature; `best` names each row's most likely token."""
+    device = logits_MV.device
+    chosen = logits_MV.index_select(0, torch.tensor(places, device=device))
+    chosen -= chosen.gather(1, torch.tensor([[best[i]] for i in places], device=device))
+    chosen *= torch.tensor([[_sharpness(rows[i].params.temperature)] for i in places], device=device)
+    return torch.log_softmax(chosen, dim=-1).cpu().numpy()
 
 
 def _sharpness(temperature: float) -> float:
@@ -178,6 +198,8 @@ def _draw_from(
     ids: np.ndarray, logprobs: np.ndarray, params: SamplingParams, place: float, *, is_all: bool
 ) -> int | None:
     """The draw among `ids`, ascending, all of which are more likely than any other; None if they do not decide it."""
+    if not len(ids):
+        return None
     order = np.argsort(-logprobs, kind="stable")
     # Sums run in this order in float64, one after another: a longer list never changes an earlier sum.
     probs = np.exp(logprobs[order].astype(np.float64))
@@ -226,8 +248,3 @@ def _typical(probs: np.ndarray, mass: float) -> np.ndarray:
     order = np.argsort(distance, kind="stable")
     kept = 1 + int(np.count_nonzero(np.cumsum(probs[order]) < mass))
     return np.sort(order[:kept])
-
-
-def _certain(token: int | None) -> int:
-    assert token is not None
-    return token
