@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llamakit.cli.options import Context, Device, Dtype, Threads, complete_model, load_llm
+from llamakit.cli.piped import read_piped
 from llamakit.cli.speaking import Spoken, as_json, say_speed, speak, stdout_shower
-from llamakit.cli.terminal import is_terminal, put_json
+from llamakit.cli.terminal import put_json
 from llamakit.core.config import data_home
 from llamakit.core.errors import ConfigError, InvalidRequest
 from llamakit.core.messages import ToolSpec, system, user
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 MAX_FILE_BYTES = 1 << 20
-MAX_INPUT_CHARS = 64 << 20
 HISTORY = "history"
 
 
@@ -132,17 +131,12 @@ def _chat(llm: LLM, load: Any, system_text: str | None, sampling: dict[str, Any]
 
 def _prompt_text(words: list[str]) -> str | None:
     """Words and standard input as one prompt; None where a person is to type."""
+    piped = read_piped(is_needed=not words)
     parts = [" ".join(words)] if words else []
-    if not is_terminal(sys.stdin):
-        piped = sys.stdin.read(MAX_INPUT_CHARS + 1)
-        if len(piped) > MAX_INPUT_CHARS:
-            raise InvalidRequest(
-                f"standard input holds more than {MAX_INPUT_CHARS:,} characters; no context is that long"
-            )
-        if piped.strip():
-            parts.append(piped.rstrip("\n"))
-        if not parts:
-            raise InvalidRequest('standard input is empty; give a prompt: llama run MODEL "prompt"')
+    if piped is not None and piped.strip():
+        parts.append(piped.rstrip("\n"))
+    if not parts and piped is not None:
+        raise InvalidRequest('standard input is empty; give a prompt: llama run MODEL "prompt"')
     return "\n\n".join(parts) if parts else None
 
 

@@ -97,6 +97,7 @@ def _of_files(located: Located) -> dict[str, Any]:
     with open_checkpoint(located.path) as reader:
         config, metadata = reader.config(), reader.metadata()
     return {
+        "taken_from": located.repo,
         "path": str(located.path),
         "size_bytes": _bytes_at(located.path),
         "format": reader.kind,

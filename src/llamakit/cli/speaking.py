@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -67,7 +68,8 @@ def shower(stream: TextIO) -> Callable[[str], None]:
 
 
 def _harmless(text: str) -> str:
-    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
+    """Text without control characters; joiners and other invisible characters of scripts stay."""
+    return "".join("�" if unicodedata.category(char) == "Cc" and char not in "\n\t" else char for char in text)
 
 
 def say_speed(spoken: Spoken) -> None:

@@ -131,20 +131,20 @@ class _Pull:
 
     def from_cache(self, why: str, home: Path, cause: Exception | None = None) -> Pulled:
         """What is here already; raises `Offline` naming what else is."""
-        wanted = replace(self.ref, repos=(self.repo,))
         try:
-            located = locate(wanted, home=home, hub=self.hub)
+            located = locate(self.ref, home=home, hub=self.hub)
         except LlamakitError as missing:
             here = ", ".join(line.name for line in present(home=home, hub=self.hub)) or "no model"
             raise Offline(
                 f"{self.ref.name} is not on this machine and {why}. Here now: {here}. "
                 f"With a network, run `llama pull {self.ref.name}`"
             ) from (cause or missing)
-        snapshot = cache.find_snapshot(self.hub, self.repo, self.ref.revision)
+        assert located.repo is not None, located
+        snapshot = cache.find_snapshot(self.hub, located.repo, self.ref.revision)
         assert snapshot is not None, located
         return Pulled(
             ref=self.ref,
-            repo=self.repo,
+            repo=located.repo,
             commit=snapshot.commit,
             path=located.path,
             files=snapshot.files,

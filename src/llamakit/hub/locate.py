@@ -27,6 +27,8 @@ class Located(os.PathLike[str]):
     """What was asked for."""
     path: Path
     """Directory (safetensors, Meta) or GGUF file."""
+    repo: str | None = None
+    """The repository it came from, where it lies in the hub's cache."""
     recipe: Modelfile | None = None
     """What a created model adds: system text, parameters, adapters, messages; merged over its bases."""
     prompt_format: str | None = None
@@ -95,8 +97,8 @@ def _locate(ref: ModelRef, home: Path, hub: Path, *, depth: int) -> Located:
             assert ref.path is not None, ref
             return Located(ref=ref, path=_open_path(ref.path))
         case "hub":
-            named = ref.model.prompt_format if ref.model else None
-            return Located(ref=ref, path=_in_cache(ref, hub), prompt_format=named)
+            path, repo = _in_cache(ref, hub)
+            return Located(ref=ref, path=path, repo=repo, prompt_format=ref.model.prompt_format if ref.model else None)
 
 
 def _created(ref: ModelRef, home: Path, hub: Path, depth: int) -> Located:
@@ -105,9 +107,7 @@ def _created(ref: ModelRef, home: Path, hub: Path, depth: int) -> Located:
     created = store.load(home, ref.name)
     base = _locate(names.resolve(created.recipe.base, home=home), home, hub, depth=depth + 1)
     recipe = merged(base.recipe, created.recipe) if base.recipe else created.recipe
-    return Located(
-        ref=replace(ref, model=base.ref.model), path=base.path, recipe=recipe, prompt_format=base.prompt_format
-    )
+    return replace(base, ref=replace(ref, model=base.ref.model), recipe=recipe)
 
 
 def _open_path(path: Path) -> Path:
@@ -123,7 +123,8 @@ def _open_path(path: Path) -> Path:
     return path
 
 
-def _in_cache(ref: ModelRef, hub: Path) -> Path:
+def _in_cache(ref: ModelRef, hub: Path) -> tuple[Path, str]:
+    """What to open, and the repository it belongs to."""
     if ref.model is not None and ref.model.not_yet is not None:
         raise UnknownModel(f"{ref.name} is known but cannot run here: {ref.model.not_yet}", name=ref.name)
     repos = ref.repos if ref.quant or ref.model is None or ref.model.gguf is None else (*ref.repos, ref.model.gguf)
@@ -135,13 +136,13 @@ def _in_cache(ref: ModelRef, hub: Path) -> Path:
         if ref.quant is not None:
             files = cache.pick_gguf(snapshot.files, ref.quant)
             if files:
-                return snapshot.path / files[0]
+                return snapshot.path / files[0], repo
         elif snapshot.has_safetensors:
-            return snapshot.path
+            return snapshot.path, repo
         elif snapshot.original is not None:
-            return snapshot.original
+            return snapshot.original, repo
         elif len(snapshot.ggufs) == 1:
-            return snapshot.path / snapshot.ggufs[0]
+            return snapshot.path / snapshot.ggufs[0], repo
         elif snapshot.ggufs:
             quants = ", ".join(f"{repo}:{cache.quant_of(file) or file}" for file in snapshot.ggufs)
             raise InvalidRequest(f"{ref.name}: several GGUF files are here, say which: {quants}")

@@ -102,6 +102,6 @@ def test_answers_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TERM", "xterm")
     screen, pipe = Screen(), io.StringIO()
     for stream in (screen, pipe):
-        shower(stream)("a\x1b]0;title\x07\tb\né")
-    assert screen.getvalue() == "a�]0;title�\tb\né"
-    assert pipe.getvalue() == "a\x1b]0;title\x07\tb\né", "a pipe gets what the model said"
+        shower(stream)("a\x1b]0;title\x07\tb\né\x9b\u00a0क\u094d\u200dष")
+    assert screen.getvalue() == "a�]0;title�\tb\né�\u00a0क\u094d\u200dष", "joiners of scripts stay"
+    assert pipe.getvalue() == "a\x1b]0;title\x07\tb\né\x9b\u00a0क\u094d\u200dष", "a pipe gets what was said"

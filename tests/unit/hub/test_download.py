@@ -287,6 +287,12 @@ def test_without_a_network_what_is_here_serves_and_the_rest_is_named(server: Fak
         pull("c/d", endpoint=dead)
 
 
+def test_without_a_network_any_copy_serves(server: FakeHub) -> None:
+    server.repos[MIRROR] = Repo(dict(FILES))
+    pull("llama3.2:1b", mirror=True)
+    assert pull("llama3.2:1b", offline=True).repo == MIRROR
+
+
 def test_too_little_space_is_said_before_anything_is_fetched(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
