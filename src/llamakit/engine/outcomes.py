@@ -74,10 +74,12 @@ class Outcomes:
         if sequence.matcher is not None:
             sequence.matcher.advance(token)
         is_stop = token in state.stop_ids
-        if not is_stop or (request.sampling.include_stop and token in request.sampling.stop_ids):
+        is_shown = not is_stop or (request.sampling.include_stop and token in request.sampling.stop_ids)
+        if is_shown:
             self._emit_token(sequence, token, score)
         if is_stop:
-            self.end(sequence, "stop", token)
+            hidden = score if request.sampling.logprobs is not None and not is_shown else None
+            self.end(sequence, "stop", token, hidden)
             return True
         if sequence.stopper is not None:
             stop = sequence.stopper(token)
@@ -92,13 +94,20 @@ class Outcomes:
             return True
         return False
 
-    def end(self, sequence: Sequence, reason: FinishReason, stop: str | int | None = None) -> None:
+    def end(
+        self,
+        sequence: Sequence,
+        reason: FinishReason,
+        stop: str | int | None = None,
+        score: TokenScore | None = None,
+    ) -> None:
         """End one choice, and the request with its last one; its blocks return."""
         state = sequence.state
         sequence.finished = True
         self._scheduler.remove(sequence)
         state.num_live -= 1
-        self._emit(state, EndEvent(request_id=state.request.id, choice=sequence.choice, reason=reason, stop=stop))
+        ended = EndEvent(request_id=state.request.id, choice=sequence.choice, reason=reason, stop=stop, score=score)
+        self._emit(state, ended)
         if state.num_live == 0:
             self._close(state)
 

@@ -121,6 +121,8 @@ class EndEvent:
     reason: FinishReason
     stop: str | int | None = None
     """The stop id or stop string that ended it, if one did."""
+    score: TokenScore | None = None
+    """The end token's own, where logprobs are wanted and it made no `TokenEvent`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

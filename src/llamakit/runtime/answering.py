@@ -122,7 +122,7 @@ class Stopper:
         """The stop string that `token` completes, if one."""
         self._num_tokens += 1
         text = "" if self._tokenizer.is_special(token) else self._detokenizer.push(token)
-        return self._matcher.push(text)[1] if self._num_tokens >= self._min_tokens else None
+        return self._matcher.push(text)[1] if self._num_tokens > self._min_tokens else None
 
 
 class _Voice:
@@ -159,7 +159,7 @@ class _Voice:
             self._parts(self._parser.push(event.token), out)
             return
         text = self._detokenizer.push(event.token)
-        if text and self._stops is not None and self._num_tokens >= self._min_tokens:
+        if text and self._stops is not None and self._num_tokens > self._min_tokens:
             text, self._stop = self._stops.push(text)
             if self._stop is not None and self._include_stop:
                 text += self._stop
@@ -179,6 +179,8 @@ class _Voice:
             if rest:
                 self._parts(self._parser.push(rest), out)
         self._parts(self._parser.finish(), out)
+        if event.score is not None:
+            self._logprobs.append(token_logprob(self._tokenizer, event.score))
         if self._logprobs:
             self._parts([TextDelta(text="")], out)
         reason = event.reason

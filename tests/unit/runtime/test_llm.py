@@ -226,3 +226,10 @@ def test_greedy_defaults_of_the_checkpoint_are_taken_and_overruled(llm: LLM) -> 
 def test_every_choice_finishes_once(llm: LLM) -> None:
     events = list(llm.stream([user("x")], sampling={"max_tokens": 4, "n": 4, "seed": 0}))
     assert sorted(event.choice for event in events if isinstance(event, Finish)) == [0, 1, 2, 3]
+
+
+def test_every_generated_token_has_one_logprob_the_end_token_too(llm: LLM) -> None:
+    sampling = {"max_tokens": 12, "seed": 9, "logprobs": 0, "logit_bias": {llm.tokenizer.eos_ids[0]: 4.0}}
+    answer = fold(llm.stream([user("end")], sampling=sampling))
+    assert answer.choices[0].reason == "stop"
+    assert len(answer.choices[0].logprobs) == answer.usage.completion_tokens
