@@ -25,6 +25,8 @@ from llamakit.server.routes import (
     anthropic,
     health,
     management,
+    ollama,
+    ollama_models,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -36,7 +38,18 @@ from llamakit.server.service import Service
 from llamakit.stack.build import Stack
 from llamakit.stack.run_config import ServeConfig
 
-ROUTES = (openai_chat, openai_completions, openai_embeddings, openai_models, tokenize, anthropic, management, health)
+ROUTES = (
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_models,
+    tokenize,
+    anthropic,
+    ollama,
+    ollama_models,
+    management,
+    health,
+)
 CORS_HEADERS = (
     "authorization",
     "content-type",

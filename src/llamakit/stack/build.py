@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from llamakit.api.inference import Inference
 from llamakit.core.errors import InvalidRequest
 from llamakit.providers.specs import Api
+from llamakit.stack.library import Library
 from llamakit.stack.resolve import build_provider, resolve_spec
 from llamakit.stack.router import InferenceRouter
 from llamakit.stack.run_config import ServeConfig
+
+LOCAL = "inline::local"
+"""The provider whose models are files of this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +23,8 @@ class Stack:
     inference: Inference
     default_models: tuple[str, ...] = ()
     """Models of the run config, the default first."""
+    library: Library | None = None
+    """The models on this machine, where that is what is served."""
 
     async def model_or_default(self, name: str | None) -> str:
         """`name`, or the model meant when none is named; raises `InvalidRequest` where that is not one."""
@@ -40,4 +46,5 @@ def build_stack(config: ServeConfig) -> Stack:
     """Build the provider that the config names; raises `ConfigError`. Loads no model."""
     settings = {"models": config.models, "keep_alive": config.keep_alive, **config.provider_config}
     provider = build_provider(resolve_spec(Api.inference, config.provider), settings, {})
-    return Stack(inference=InferenceRouter({}, provider), default_models=config.models)
+    library = Library() if config.provider == LOCAL else None
+    return Stack(inference=InferenceRouter({}, provider), default_models=config.models, library=library)

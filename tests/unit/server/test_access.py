@@ -48,7 +48,7 @@ async def test_every_route_denies_without_a_key(header):
             else:
                 assert response.status_code == 401, path
                 assert response.headers["www-authenticate"] == "Bearer"
-                assert says_no_key(response.json()), path
+                assert method == "HEAD" or says_no_key(response.json()), path
                 assert "echo" not in response.text
 
 

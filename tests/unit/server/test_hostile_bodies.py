@@ -14,6 +14,15 @@ from tests.serving import chat_body, echo_app, in_process
 from llamakit.api.anthropic import CountTokensRequest, MessagesRequest
 from llamakit.api.limits import Limits
 from llamakit.api.management import WireLoadRequest, WireUnloadRequest
+from llamakit.api.ollama import OllamaChatRequest, OllamaGenerateRequest
+from llamakit.api.ollama_models import (
+    OllamaCopyRequest,
+    OllamaCreateRequest,
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaPullRequest,
+    OllamaShowRequest,
+)
 from llamakit.api.openai_chat import ChatCompletionRequest
 from llamakit.api.openai_completions import WireCompletionRequest
 from llamakit.api.openai_embeddings import WireEmbeddingRequest
@@ -28,6 +37,14 @@ ROUTES = {
     "/detokenize": (WireDetokenizeRequest, {"tokens": [1]}),
     "/v1/messages": (MessagesRequest, {**chat_body("x"), "max_tokens": 9}),
     "/v1/messages/count_tokens": (CountTokensRequest, chat_body("x")),
+    "/api/chat": (OllamaChatRequest, chat_body("x")),
+    "/api/generate": (OllamaGenerateRequest, {"model": "echo", "prompt": "x"}),
+    "/api/embed": (OllamaEmbedRequest, {"model": "echo", "input": "x"}),
+    "/api/embeddings": (OllamaEmbeddingsRequest, {"model": "echo", "prompt": "x"}),
+    "/api/show": (OllamaShowRequest, {"model": "echo"}),
+    "/api/pull": (OllamaPullRequest, {"model": "echo"}),
+    "/api/create": (OllamaCreateRequest, {"model": "echo"}),
+    "/api/copy": (OllamaCopyRequest, {"source": "echo", "destination": "other"}),
     "/v1/llamakit/load": (WireLoadRequest, {"model": "echo"}),
     "/v1/llamakit/unload": (WireUnloadRequest, {"model": "echo"}),
 }

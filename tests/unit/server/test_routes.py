@@ -11,6 +11,15 @@ from tests.serving import chat_body, echo_app, events_of, in_process
 
 from llamakit.api.anthropic_answer import AnthropicMessage, TokenCount
 from llamakit.api.management import WireLoaded, WireLoadedModel, WireUnloaded
+from llamakit.api.ollama_answer import OllamaChat, OllamaGenerated
+from llamakit.api.ollama_models import (
+    OllamaEmbedding,
+    OllamaEmbeddings,
+    OllamaProcesses,
+    OllamaShown,
+    OllamaTags,
+    OllamaVersion,
+)
 from llamakit.api.openai_chat import ChatCompletion
 from llamakit.api.openai_completions import WireCompletion
 from llamakit.api.openai_embeddings import WireEmbeddings
@@ -32,6 +41,14 @@ ANSWERS = [
     ("GET", "/tokenizer_info", None, WireTokenizerInfo),
     ("POST", "/v1/messages", {**chat_body(), "max_tokens": 9}, AnthropicMessage),
     ("POST", "/v1/messages/count_tokens", chat_body(), TokenCount),
+    ("POST", "/api/chat", {**chat_body(), "stream": False}, OllamaChat),
+    ("POST", "/api/generate", {"model": "echo", "prompt": "x", "stream": False}, OllamaGenerated),
+    ("POST", "/api/embed", {"model": "echo", "input": "x"}, OllamaEmbeddings),
+    ("POST", "/api/embeddings", {"model": "echo", "prompt": "x"}, OllamaEmbedding),
+    ("GET", "/api/tags", None, OllamaTags),
+    ("GET", "/api/ps", None, OllamaProcesses),
+    ("GET", "/api/version", None, OllamaVersion),
+    ("POST", "/api/show", {"model": "echo"}, OllamaShown),
     ("GET", "/v1/llamakit/ps", None, WireLoaded),
     ("POST", "/v1/llamakit/load", {"model": "echo", "keep_alive": "5m"}, WireLoadedModel),
     ("POST", "/v1/llamakit/unload", {"model": "echo"}, WireUnloaded),
@@ -61,7 +78,11 @@ async def test_every_route_is_in_the_document_and_in_this_table():
     app = echo_app()
     assert all(isinstance(route, GuardedRoute) for route in app.routes)
     tested = {(method, path) for method, path, *_ in ANSWERS}
-    rest = {("GET", "/v1/models/{model:path}"), ("GET", "/metrics"), ("GET", "/openapi.json")}
+    rest = {("GET", "/v1/models/{model:path}"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("HEAD", "/")}
+    # What changes the machine is reached by the tests of Ollama's client, which bring a machine to change.
+    changing = {("POST", "/api/pull"), ("POST", "/api/create"), ("POST", "/api/copy"), ("DELETE", "/api/delete")}
+    assert changing == {(o.method, o.path) for o in operations_of(app) if o.changes_machine}
+    rest |= changing
     assert {(operation.method, operation.path) for operation in operations_of(app)} == tested | rest
     async with in_process(app) as client:
         document = (await client.get("/openapi.json")).json()

@@ -43,7 +43,9 @@ def operations(service: Service) -> list[Operation]:
     async def metrics(_: Request) -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
-    async def landing(_: Request) -> Response:
+    async def landing(http: Request) -> Response:
+        if http.headers.get("user-agent", "").lower().startswith("ollama"):
+            return Response("Ollama is running", media_type="text/plain")
         return json_response(
             {"name": "llamakit", "version": __version__, "docs": "/openapi.json", "openai_base": "/v1"}
         )

@@ -36,6 +36,7 @@ from llamakit.core.errors import ConfigError, InvalidRequest, UnknownModel
 from llamakit.core.messages import AnswerEvent
 from llamakit.hub.cache import hub_cache
 from llamakit.hub.locate import Located, present, resolve_model
+from llamakit.providers.inline.inference.facts import FactBook
 from llamakit.runtime import ask as asking
 from llamakit.runtime.ask import Ask
 from llamakit.runtime.llm import LLM
@@ -76,6 +77,7 @@ class LocalInference:
             return LLM.load(key, options=options, shown=self._shown.get(key), paths=key in self._shown)
 
         self._pool = ModelPool(load, pool)
+        self._facts = FactBook(options.prompt_format)
         self._shown = {name: _shown(name) for name in models}
         # A path that was named may be asked for as it was named, and by its last part.
         self._named = {alias: name for name, shown in self._shown.items() for alias in (shown, name)}
@@ -166,12 +168,19 @@ class LocalInference:
     async def models(self) -> Sequence[ModelInfo]:
         """The models that were named, then every other on this machine."""
         on_disk = await asyncio.to_thread(lambda: list(_on_disk()))
-        named = [await self.model(shown) for shown in dict.fromkeys(self._shown.values())]
+        named = [await self._info(shown) for shown in dict.fromkeys(self._shown.values())]
         seen = {model.name for model in named}
         return [*named, *(model for model in on_disk if model.name not in seen)]
 
     async def model(self, name: str) -> ModelInfo:
-        """One of them; raises `UnknownModel`."""
+        """One of them, with what its files tell; raises `UnknownModel`."""
+        key = await self._resolve(name)
+        info = await self._info(name)
+        facts = await asyncio.to_thread(self._facts.look_up, key, paths=key in self._shown)
+        context = facts.context_length if info.context_length is None else info.context_length
+        return dataclasses.replace(info, context_length=context, created=facts.created, details=facts.details)
+
+    async def _info(self, name: str) -> ModelInfo:
         key = await self._resolve(name)
         loaded = next((one for one in self._pool.status() if one.name == key), None)
         return ModelInfo(name=self._shown.get(key, name), context_length=None if loaded is None else loaded.context)
