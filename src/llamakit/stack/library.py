@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llamakit.core.config import data_home
 from llamakit.core.errors import InvalidRequest, Overloaded, UnknownModel
-from llamakit.hub import cache, catalog, download, embedded, names, store
+from llamakit.hub import cache, catalog, download, embedded, ids, names, store
 from llamakit.hub.download import Progress, Pulled
 from llamakit.hub.modelfile import PARAMETERS, Modelfile, render
 from llamakit.hub.names import ModelRef
@@ -146,6 +146,7 @@ class Library:
         )
 
     def _create(self, name: str, recipe: Modelfile, *, is_copy: bool = False) -> str:
+        ids.check_created(name)
         if embedded.find(name) is not None or catalog.find(name) is not None:
             raise InvalidRequest(f"{name} is a model already known; choose another name for yours", param="model")
         if not is_copy:
