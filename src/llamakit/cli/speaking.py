@@ -35,6 +35,7 @@ def speak(events: Iterator[AnswerEvent], show: Callable[[str], None]) -> Spoken:
     start = time.perf_counter()
     first = 0.0
     was_interrupted = False
+    separator = ""
     try:
         for event in events:
             if not first and not isinstance(event, PrefillProgress):
@@ -42,8 +43,10 @@ def speak(events: Iterator[AnswerEvent], show: Callable[[str], None]) -> Spoken:
             folded.add(event)
             if isinstance(event, TextDelta) and event.text:
                 show(event.text)
+                separator = "\n"
             elif isinstance(event, ToolCallDelta):
-                show((f"\n{event.name}" if event.name else "") + event.arguments)
+                show((f"{separator}{event.name} " if event.name else "") + event.arguments)
+                separator = "\n"
     except KeyboardInterrupt:
         was_interrupted = True
     finally:

@@ -160,15 +160,15 @@ def _embedded_line(name: str) -> Present:
 
 
 def _created_line(home: Path, name: str) -> Present:
-    created = store.load(home, name)
-    return Present(
-        name=name,
-        source="created",
-        format=f"from {created.recipe.base}",
-        size_bytes=created.path.stat().st_size,
-        modified=created.modified,
-        path=created.path,
-    )
+    path = store.path_of(home, name)
+    try:
+        made_of = f"from {store.load(home, name).recipe.base}"
+    except InvalidRequest:
+        # One damaged file must not hide the others; using it says what is wrong with it.
+        made_of = "damaged"
+    info = path.stat()
+    modified = datetime.fromtimestamp(info.st_mtime, UTC)
+    return Present(name=name, source="created", format=made_of, size_bytes=info.st_size, modified=modified, path=path)
 
 
 def _snapshot_lines(snapshot: cache.Snapshot) -> list[Present]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from llamakit.core.errors import InvalidRequest, UnknownModel
@@ -25,42 +24,38 @@ class Created:
     """`name`, or `name:tag` where the tag is not `latest`."""
     recipe: Modelfile
     path: Path
-    modified: datetime
 
 
 def save(home: Path, name: str, recipe: Modelfile) -> Created:
     """Store a recipe under `name`, replacing an older one; raises `InvalidRequest` for a name that cannot be."""
-    path = _path(home, name)
-    write_durably(path, json.dumps(to_json(recipe), indent=2, ensure_ascii=False).encode() + b"\n")
+    path = path_of(home, name)
+    write_durably(path, json.dumps(to_json(recipe), indent=2).encode() + b"\n")
     return load(home, name)
 
 
 def load(home: Path, name: str) -> Created:
     """The recipe stored under `name`; raises `UnknownModel`, or `InvalidRequest` for a damaged file."""
-    path = _path(home, name)
+    path = path_of(home, name)
     try:
-        info = path.stat()
-        if info.st_size > 4 * MAX_BYTES:
-            raise InvalidRequest(f"{path} has {info.st_size} bytes; no recipe is that large")
+        if (size := path.stat().st_size) > 4 * MAX_BYTES:
+            raise InvalidRequest(f"{path} has {size} bytes; no recipe is that large")
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UnknownModel(f"no created model {name!r}. List them with `llama list`", name=name) from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as fault:
         raise InvalidRequest(f"{path} is not JSON ({fault}); create the model again with `llama create`") from fault
-    modified = datetime.fromtimestamp(info.st_mtime, UTC)
-    return Created(
-        name=_name(*ids.check_created(name)), recipe=from_json(data, where=str(path)), path=path, modified=modified
-    )
+    recipe = from_json(data, where=str(path))
+    return Created(name=_name(*ids.check_created(name)), recipe=recipe, path=path)
 
 
 def has(home: Path, name: str) -> bool:
     """Whether a recipe is stored under `name`."""
-    return ids.is_created(name) and _path(home, name).is_file()
+    return ids.is_created(name) and path_of(home, name).is_file()
 
 
 def remove(home: Path, name: str) -> None:
     """Forget a recipe; its base stays. Raises `UnknownModel`."""
-    path = _path(home, name)
+    path = path_of(home, name)
     try:
         path.unlink()
     except FileNotFoundError:
@@ -77,7 +72,8 @@ def names(home: Path) -> list[str]:
     )
 
 
-def _path(home: Path, name: str) -> Path:
+def path_of(home: Path, name: str) -> Path:
+    """The file a recipe of that name is kept in; raises `InvalidRequest` for a name that cannot be."""
     stem, tag = ids.check_created(name)
     return ids.inside(home / "models", stem, f"{tag}.json")
 

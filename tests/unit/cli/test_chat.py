@@ -14,7 +14,7 @@ from llamakit.cli.lines import read_message
 from llamakit.cli.slash import WORDS, obey
 from llamakit.cli.speaking import as_json, speak
 from llamakit.core.errors import InvalidRequest, UnknownModel
-from llamakit.core.messages import assistant, user
+from llamakit.core.messages import Done, Finish, ToolCallDelta, Usage, assistant, user
 from llamakit.hub import store
 from llamakit.hub.modelfile import Modelfile
 from llamakit.runtime.llm import LLM
@@ -220,6 +220,23 @@ def test_an_answer_for_programs(chat: Chat) -> None:
     told = as_json("m", spoken)
     assert told["finish_reason"] == "length" and told["usage"]["completion_tokens"] == 8
     assert told["timings"]["total_s"] >= told["timings"]["first_token_s"] > 0
+
+
+def test_tool_calls_are_shown_one_a_line() -> None:
+    pieces: list[str] = []
+    events = [
+        ToolCallDelta(index=0, id="a", name="f", arguments='{"x":'),
+        ToolCallDelta(index=0, arguments="1}"),
+        ToolCallDelta(index=1, id="b", name="g", arguments="{}"),
+        Finish(reason="tool_calls"),
+        Done(usage=Usage()),
+    ]
+    spoken = speak(iter(events), pieces.append)
+    assert "".join(pieces) == 'f {"x":1}\ng {}'
+    assert as_json("m", spoken)["tool_calls"] == [
+        {"name": "f", "arguments": '{"x":1}'},
+        {"name": "g", "arguments": "{}"},
+    ]
 
 
 def test_a_recipe_of_nothing(chat: Chat, capsys: pytest.CaptureFixture[str]) -> None:

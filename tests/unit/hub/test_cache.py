@@ -166,6 +166,11 @@ def test_created_models_are_listed_replaced_and_removed(home: Path) -> None:
     (home / "models" / "b" / "latest.json").write_text("{")
     with pytest.raises(InvalidRequest, match="is not JSON"):
         store.load(home, "b")
+    store.save(home, "whole", Modelfile(base="x"))
+    assert [(line.name, line.format) for line in present(home=home, hub=home)] == [
+        ("b", "damaged"),
+        ("whole", "from x"),
+    ]
 
 
 def test_the_list_shows_everything_once(hub: Path, home: Path, tmp_path: Path) -> None:
