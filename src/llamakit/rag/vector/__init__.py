@@ -1,0 +1,1 @@
+"""Where chunks are kept and found: by vector, by word, within one collection."""
