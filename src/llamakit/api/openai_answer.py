@@ -194,6 +194,11 @@ def finish_reason(event: Finish, *, called_tools: bool) -> str:
     return "tool_calls" if called_tools and event.reason == "stop" else event.reason
 
 
+def stop_field(stop: str | int | None) -> str:
+    """The stop string or id that ended a choice, as JSON text to go behind its finish reason."""
+    return "" if stop is None else f',"stop_reason":{to_json(stop)}'
+
+
 def chat_logprobs(tokens: Iterable[TokenLogprob]) -> list[dict[str, Any]]:
     """The wire form of a chat's logprobs."""
     return [_token(token) | {"top_logprobs": [_token(other) for other in token.top]} for token in tokens]

@@ -25,6 +25,7 @@ from llamakit.api.openai_answer import (
     progress_fields,
     prompt_logprob_fields,
     quote,
+    stop_field,
     timing_fields,
     to_json,
     usage_fields,
@@ -151,6 +152,8 @@ class ResponseChoice(Wire):
     message: ResponseMessage
     logprobs: ChatLogprobs | None
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+    stop_reason: str | int | None = None
+    """The stop string or token id that ended it, if one did (extension, with the name that vLLM gave it)."""
 
 
 class ChatCompletion(Wire):
@@ -185,6 +188,8 @@ class ChunkChoice(Wire):
     delta: ResponseDelta
     logprobs: ChatLogprobs | None = None
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"] | None
+    stop_reason: str | int | None = None
+    """The stop string or token id that ended it, if one did (extension, with the name that vLLM gave it)."""
 
 
 class ChatCompletionChunk(Wire):
@@ -324,7 +329,7 @@ class ChatChunks:
             case Finish():
                 yield from self._before(event.choice, '""')
                 reason = self._reason(event)
-                self._held = self._chunk(event.choice, "{}", "null", f'"{reason}"')
+                self._held = self._chunk(event.choice, "{}", "null", f'"{reason}"{stop_field(event.stop)}')
             case PrefillProgress():
                 yield from self._before(0, '""')
                 fields = to_json(progress_fields(event, time.monotonic() - self._started))
@@ -397,4 +402,5 @@ def _choice(wire: ChatCompletionRequest, index: int, choice: Choice, echo: str) 
     elif calls:
         message["tool_calls"] = [from_tool_call(call) for call in calls]
     logprobs = {"content": chat_logprobs(choice.logprobs), "refusal": None} if wire.logprobs else None
-    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
+    made = {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
+    return made if choice.stop is None else made | {"stop_reason": choice.stop}

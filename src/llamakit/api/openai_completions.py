@@ -29,6 +29,7 @@ from llamakit.api.openai_answer import (
     progress_fields,
     prompt_logprob_fields,
     quote,
+    stop_field,
     timing_fields,
     to_json,
     usage_fields,
@@ -77,6 +78,8 @@ class WireCompletionChoice(Wire):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: Literal["stop", "length", "content_filter"] | None
+    stop_reason: str | int | None = None
+    """The stop string or token id that ended it, if one did (extension, with the name that vLLM gave it)."""
     prompt_logprobs: list[dict[str, Any] | None] | None = None
 
 
@@ -194,7 +197,7 @@ class CompletionChunks:
                 index = prompt * self._n + event.choice
                 yield from self._before(index, prompt, logprobs)
                 reason = finish_reason(event, called_tools=False)
-                self._held = self._chunk(index, '""', "null", f'"{reason}"')
+                self._held = self._chunk(index, '""', "null", f'"{reason}"{stop_field(event.stop)}')
             case PrefillProgress():
                 fields = to_json(progress_fields(event, time.monotonic() - self._started))
                 chunk = self._chunk(prompt * self._n, '""', "null")
@@ -257,6 +260,8 @@ def _choice(wire: WireCompletionRequest, index: int, answer: Answer, own: int, e
         "logprobs": None,
         "finish_reason": finish_reason(Finish(reason=choice.reason), called_tools=False),
     }
+    if choice.stop is not None:
+        made["stop_reason"] = choice.stop
     if wire.logprobs is not None:
         writer = CompletionLogprobWriter(len(echo.text) if echo else 0)
         made["logprobs"] = writer.write(choice.logprobs)
