@@ -70,8 +70,9 @@ class _Piece:
     start: int
     end: int
     tokens: int
-    opens_section: bool = False
-    headings: tuple[str, ...] = ()
+    is_blank: bool
+    opens_section: bool
+    headings: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -111,19 +112,19 @@ def _chunk_page(page: Page, count: CountTokens, settings: ChunkSettings, outline
     limit = settings.max_tokens
     held: list[_Piece] = []
     total = 0  # tokens of the held pieces
-    fresh = 0  # how many of them no chunk has yet
+    fresh = False  # whether they say something that no chunk has yet
     for piece in _pieces(page.text, count, limit, outline):
-        if not held and not page.text[piece.start : piece.end].strip():
-            continue
         ends_section = piece.opens_section and settings.by_structure and total >= _SECTION_SHARE * limit
-        if fresh and (ends_section or total + piece.tokens > limit):
-            yield from _made(page, held, count, limit)
+        if ends_section or total + piece.tokens > limit:
+            if fresh:
+                yield from _made(page, held, count, limit)
             held = [] if ends_section else _tail(held, min(settings.overlap_tokens, limit - piece.tokens))
             total = sum(part.tokens for part in held)
-            fresh = 0
-        held.append(piece)
-        total += piece.tokens
-        fresh += 1
+            fresh = False
+        if held or not piece.is_blank:  # so the first one held never is
+            held.append(piece)
+            total += piece.tokens
+            fresh = fresh or not piece.is_blank
     if fresh:
         yield from _made(page, held, count, limit)
 
@@ -136,6 +137,8 @@ def _tail(held: Sequence[_Piece], room: int) -> list[_Piece]:
         if room < 0:
             break
         kept.insert(0, piece)
+    while kept and kept[0].is_blank:
+        kept.pop(0)
     return kept
 
 
@@ -159,8 +162,10 @@ def _made(page: Page, held: Sequence[_Piece], count: CountTokens, limit: int) ->
 def _pieces(text: str, count: CountTokens, limit: int, outline: _Outline | None) -> Iterator[_Piece]:
     """Consecutive stretches that together are the text, none above the limit."""
     for start, end, tokens in _split(text, 0, len(text), 0, count, limit):
-        opens = outline is not None and outline.pass_over(text[start:end])
-        yield _Piece(start, end, tokens, opens, outline.path() if outline is not None else ())
+        stretch = text[start:end]
+        opens = outline is not None and outline.pass_over(stretch)
+        path = outline.path() if outline is not None else ()
+        yield _Piece(start, end, tokens, not stretch.strip(), opens, path)
 
 
 def _split(
