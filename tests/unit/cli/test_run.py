@@ -109,3 +109,15 @@ def test_tools_are_offered(llama, tiny: str, world: Path) -> None:
     plain = json.loads(llama("run", tiny, "Hi", *QUICK, "--json").stdout)
     told = json.loads(llama("run", tiny, "Hi", *QUICK, "--json", "--tools", "tools.json").stdout)
     assert told["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"] and told["tool_calls"] == []
+
+
+def test_ctrl_c_keeps_what_was_said_and_is_130(llama, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted():
+        def show(piece: str) -> None:
+            raise KeyboardInterrupt
+
+        return show
+
+    monkeypatch.setattr("llamakit.cli.run.stdout_shower", interrupted)
+    result = llama("run", tiny, "Hi", "-n", "500", "-t", "0.9", "--seed", "1", "--threads", "1", "--raw")
+    assert result.exit_code == 130 and "Traceback" not in result.output
