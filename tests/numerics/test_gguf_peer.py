@@ -6,6 +6,7 @@ are compared, on a model whose choices are far apart.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from pathlib import Path
 
@@ -138,16 +139,17 @@ def _greedy(model: Llama, prompt: list[int], count: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_llama_cpp_continues_with_the_same_tokens(quantization: str, copying_model: Llama, tmp_path: Path) -> None:
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not in the test extra")
     path = write_gguf(tmp_path / "model.gguf", copying_model, quantization=quantization)
     ours = load_model(path, dtype=torch.float32).model
-    peer = llama_cpp.Llama(str(path), n_ctx=512, n_threads=2, verbose=False)
     seeded = torch.Generator().manual_seed(5)
-    for _ in range(4):
-        prompt = (3 + torch.randperm(copying_model.config.vocab_size - 3, generator=seeded))[:CYCLE].tolist()
-        theirs = list(itertools.islice(peer.generate(prompt, temp=0.0, top_k=1, repeat_penalty=1.0), NUM_GREEDY))
-        assert _greedy(ours, prompt, NUM_GREEDY) == theirs
-        assert theirs == (prompt * 4)[:NUM_GREEDY], "the model has not learned its cycle"
-        peer.reset()
+    with contextlib.closing(llama_cpp.Llama(str(path), n_ctx=512, n_threads=2, verbose=False)) as peer:
+        for _ in range(4):
+            prompt = (3 + torch.randperm(copying_model.config.vocab_size - 3, generator=seeded))[:CYCLE].tolist()
+            theirs = list(itertools.islice(peer.generate(prompt, temp=0.0, top_k=1, repeat_penalty=1.0), NUM_GREEDY))
+            assert _greedy(ours, prompt, NUM_GREEDY) == theirs
+            assert theirs == (prompt * 4)[:NUM_GREEDY], "the model has not learned its cycle"
+            peer.reset()

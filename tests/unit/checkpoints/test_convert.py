@@ -139,6 +139,19 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert "has no tokenizer" in convert(source, tmp_path / "x.gguf").notes[0]
 
 
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, bpe: Path) -> None:
+    source = write_hf(tmp_path / "source", tiny_llama(vocab_size=650), tokenizer=bpe)
+    with pytest.raises(CheckpointError, match="has 700 tokens, the model embeds 650"):
+        convert(source, tmp_path / "x.gguf")
+
+
+def test_rows_beyond_the_tokenizer_become_unused_entries(tmp_path: Path, bpe: Path) -> None:
+    source = write_hf(tmp_path / "source", tiny_llama(vocab_size=768), tokenizer=bpe)
+    loaded = load_model(convert(source, tmp_path / "x.gguf").path)
+    assert len(loaded.tokenizer_source.tokens) == 768
+    assert load_tokenizer(loaded.tokenizer_source).encode(SAMPLE) == load_tokenizer(bpe).encode(SAMPLE)
+
+
 def test_precision_is_chosen_per_target(tmp_path: Path) -> None:
     source = write_gguf(tmp_path / "x.gguf", tiny_llama(), quantization="q8_0")
     assert load_model(convert(source, tmp_path / "a").path).model.dtype == torch.bfloat16

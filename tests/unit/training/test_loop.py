@@ -140,6 +140,16 @@ def test_schedule_warms_up_holds_and_ends_at_zero():
     assert factors[75] == pytest.approx(0.5) and factors[100] == 0.0
 
 
+def test_schedule_of_a_run_that_goes_on():
+    config = OptimConfig(num_steps=300, warmup_steps=10, decay_share=0.5, restarts=((100, 0.6),))
+    first = OptimConfig(num_steps=100, warmup_steps=10, decay_share=0.5)
+    assert [schedule(config, step) for step in range(100)] == [schedule(first, step) for step in range(100)]
+    assert schedule(config, 100) == pytest.approx(0.06) and schedule(config, 200) == pytest.approx(0.3)
+    assert schedule(config, 300) == 0.0
+    with pytest.raises(ConfigError, match="restarts must rise"):
+        OptimConfig(num_steps=50, restarts=((60, 0.5),))
+
+
 def test_bad_rates_are_refused():
     with pytest.raises(ConfigError, match="positive"):
         OptimConfig(matrix_lr=0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-import time
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -256,14 +256,25 @@ HOSTILE = (
 @pytest.mark.parametrize("unit", HOSTILE)
 @pytest.mark.parametrize("tagged", [False, True])
 def test_time_is_linear(unit: str, tagged: bool) -> None:
-    """Ten times the text may not take a hundred times as long; the bound leaves room for a busy machine."""
+    """Ten times the text takes about ten times as many lines of code; lines, because they do not depend on the day."""
 
-    def cost(size: int) -> float:
+    def cost(size: int) -> int:
         text = (unit * (size // len(unit) + 1))[:size]
         pieces: list[str | int] = [TAG] if tagged else []
         pieces += [text[at : at + 4] for at in range(0, size, 4)]
-        start = time.process_time()
-        read(pieces)
-        return time.process_time() - start
+        lines = 0
 
-    assert cost(60_000) < 30 * cost(6_000) + 0.2
+        def count(frame: object, event: str, argument: object) -> object:
+            nonlocal lines
+            lines += event == "line"
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            read(pieces)
+        finally:
+            sys.settrace(before)
+        return lines
+
+    assert cost(12_000) < 13 * cost(1_200) + 1_000
