@@ -13,7 +13,7 @@ import queue
 import secrets
 import threading
 from array import array
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -134,17 +134,17 @@ class LLM:
         sampling: Mapping[str, Any] | SamplingParams | None = None,
         tools: Sequence[ToolSpec] = (),
         options: FormatOptions = DEFAULT_OPTIONS,
-    ) -> Iterator[AnswerEvent]:
+    ) -> Generator[AnswerEvent, None, None]:
         """Answer a conversation; closing the iterator stops the work."""
         return self.answer(Ask(messages=tuple(messages), tools=tools, sampling=_given(sampling), options=options))
 
     def stream_prompt(
         self, prompt: str | Sequence[int], *, sampling: Mapping[str, Any] | SamplingParams | None = None
-    ) -> Iterator[AnswerEvent]:
+    ) -> Generator[AnswerEvent, None, None]:
         """Continue raw text or ids; closing the iterator stops the work."""
         return self.answer(Ask(prompt=prompt, sampling=_given(sampling)))
 
-    def answer(self, ask: Ask) -> Iterator[AnswerEvent]:
+    def answer(self, ask: Ask) -> Generator[AnswerEvent, None, None]:
         """The events of one ask, `Done` last. Bad asks raise here, before any event."""
         prepared = self.prompter.prepare(ask)
         matcher = self._matcher(prepared.sampling.constraint)
@@ -298,7 +298,7 @@ def _is_heavy(ask: Ask) -> bool:
 
 def _drain(
     inbox: queue.SimpleQueue[list[AnswerEvent] | BaseException], job: Answering, loop: EngineLoop
-) -> Iterator[AnswerEvent]:
+) -> Generator[AnswerEvent, None, None]:
     finished = False
     try:
         while not finished:
