@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from llamakit.checkpoints.gguf_recipes import Quantization
-from llamakit.checkpoints.gguf_write import write_gguf
+from llamakit.checkpoints.gguf_write import save_gguf
 from llamakit.checkpoints.open import open_checkpoint
 from llamakit.checkpoints.reader import Reader
-from llamakit.checkpoints.save import write_hf
+from llamakit.checkpoints.save import save_hf
 from llamakit.checkpoints.weights import Progress
 from llamakit.core.errors import ConfigError, TokenizerError
 from llamakit.text.gguf_tokenizer import GgufTokenizer, fields_of
@@ -54,7 +54,7 @@ def convert(
         template = reader.metadata().chat_template
         notes = _notes(reader, template)
         if to_gguf:
-            write_gguf(
+            save_gguf(
                 reader,
                 reader.config(),
                 target,
@@ -67,7 +67,7 @@ def convert(
                 progress=progress,
             )
         else:
-            write_hf(
+            save_hf(
                 reader,
                 reader.config(),
                 target,

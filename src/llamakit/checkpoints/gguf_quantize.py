@@ -107,9 +107,10 @@ def _fit_with_min(x: Tensor, top: int) -> tuple[Tensor, Tensor]:
     w, wx = weight.sum(-1, keepdim=True), (weight * x).sum(-1, keepdim=True)
     best_error = torch.full_like(low, torch.inf)
     best_scale, best_min = reach / top, -low
+    unit = (x - low) * _reciprocal(reach)
     for trial in range(12):
         # Dividing the reach by a little less or more than `top` moves the codes by one here and there.
-        q = ((x - low) * _reciprocal(reach / (top - 1 + 0.2 * trial))).round().clamp(0, top)
+        q = (unit * (top - 1 + 0.2 * trial)).round_().clamp_(0, top)
         wq = weight * q
         wq, wqq, wxq = (sums.sum(-1, keepdim=True) for sums in (wq, wq * q, wq * x))
         determinant = w * wqq - wq.square()
@@ -174,7 +175,7 @@ def _fit_scale(x: Tensor) -> Tensor:
     weight = x.square()
     best_gain, best = torch.zeros_like(extreme), torch.zeros_like(extreme)
     for trial in range(-4, 5):
-        q = (x * -(32 + 0.2 * trial)).round().clamp(-32, 31)
+        q = (x * -(32 + 0.2 * trial)).round_().clamp_(-32, 31)
         wq = weight * q
         wqq, wxq = (wq * q).sum(-1, keepdim=True), (wq * x).sum(-1, keepdim=True)
         # The error at the best scale wxq / wqq is a constant minus this gain.

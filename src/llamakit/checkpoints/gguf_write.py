@@ -28,7 +28,7 @@ from llamakit.checkpoints.gguf_recipes import (
 from llamakit.checkpoints.reader import Generation
 from llamakit.checkpoints.safetensors_file import write_bytes
 from llamakit.checkpoints.staging import staged_file
-from llamakit.checkpoints.weights import Progress, Weights, check_weights, held, natural_dtype
+from llamakit.checkpoints.weights import Progress, Weights, as_weights, check_weights, natural_dtype
 from llamakit.core.errors import CheckpointError, ConfigError
 from llamakit.core.model_config import ModelConfig
 from llamakit.text.gguf_vocab import TokenizerFields
@@ -37,7 +37,7 @@ _U32, _F32_VALUE, _BOOL, _STRING, _ARRAY, _I32 = 4, 6, 7, 8, 9, 5
 
 
 def save_gguf(
-    weights: nn.Module | Mapping[str, Tensor],
+    weights: Weights | nn.Module | Mapping[str, Tensor],
     config: ModelConfig,
     path: str | Path,
     *,
@@ -49,41 +49,20 @@ def save_gguf(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a model, or tensors under canonical names, as one GGUF file; it appears whole or not at all.
+    """Write a model, tensors under canonical names, or an open checkpoint as one GGUF file.
 
+    One tensor at a time is converted; the file appears whole or not at all.
     `quantization` None keeps the stored precision. Raises `CheckpointError` when values do not fit the type,
     `ConfigError` when `path` exists and `force` is not set.
     """
-    return write_gguf(
-        held(weights),
-        config,
-        Path(path),
-        quantization=quantization,
-        generation=generation,
-        tokenizer=tokenizer,
-        chat_template=chat_template,
-        name=name,
-        force=force,
-        progress=progress,
-    )
-
-
-def write_gguf(
-    weights: Weights,
-    config: ModelConfig,
-    path: Path,
-    *,
-    quantization: Quantization | None,
-    generation: Generation,
-    tokenizer: TokenizerFields | None,
-    chat_template: str | None,
-    name: str | None,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> Path:
-    """`save_gguf` for any source of weights; one tensor at a time is in memory."""
-    infos = weights.infos()
+    weights = as_weights(weights)
+    path, infos = Path(path), weights.infos()
     check_weights(infos, config, path)
+    if tokenizer is not None and len(tokenizer.tokens) != config.vocab_size:
+        raise CheckpointError(
+            f"{path}: the tokenizer has {len(tokenizer.tokens)} tokens, the model embeds {config.vocab_size}; "
+            "a GGUF wants one entry for each"
+        )
     quantization = quantization or plain_recipe(natural_dtype(infos))
     if quantization not in QUANTIZATIONS:
         raise ConfigError(f"no quantization {quantization!r}; known are {', '.join(QUANTIZATIONS)}")

@@ -6,8 +6,9 @@ The inverse of `hf`. What is written loads in transformers 4 and 5.
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from llamakit.checkpoints.reader import TOKENIZER_FILES, Generation, TokenizerSo
 from llamakit.checkpoints.safetensors_file import write_safetensors
 from llamakit.checkpoints.staging import staged_directory
 from llamakit.checkpoints.tokenizer_export import write_tokenizer
-from llamakit.checkpoints.weights import Progress, Weights, check_weights, held, natural_dtype
+from llamakit.checkpoints.weights import Progress, Weights, as_weights, check_weights, natural_dtype
 from llamakit.core.errors import ConfigError
 from llamakit.core.model_config import ModelConfig
 
@@ -30,7 +31,7 @@ _WRITABLE = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def save_hf(
-    weights: nn.Module | Mapping[str, Tensor],
+    weights: Weights | nn.Module | Mapping[str, Tensor],
     config: ModelConfig,
     path: str | Path,
     *,
@@ -42,40 +43,14 @@ def save_hf(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a model, or tensors under canonical names, as a Hugging Face directory.
+    """Write a model, tensors under canonical names, or an open checkpoint as a Hugging Face directory.
 
-    The directory appears whole or not at all. `tokenizer` is a directory whose tokenizer files are copied, or
-    the fields of a GGUF file. Raises `ConfigError` when `path` exists and may not be replaced.
+    One tensor at a time is converted; the directory appears whole or not at all. `tokenizer` is a directory
+    whose tokenizer files are copied, or the fields of a GGUF file. Raises `ConfigError` when `path` exists and
+    may not be replaced.
     """
-    return write_hf(
-        held(weights),
-        config,
-        Path(path),
-        dtype=dtype,
-        generation=generation,
-        tokenizer=tokenizer,
-        chat_template=chat_template,
-        max_shard_bytes=max_shard_bytes,
-        force=force,
-        progress=progress,
-    )
-
-
-def write_hf(
-    weights: Weights,
-    config: ModelConfig,
-    path: Path,
-    *,
-    dtype: torch.dtype | None,
-    generation: Generation,
-    tokenizer: TokenizerSource,
-    chat_template: str | None,
-    max_shard_bytes: int = MAX_SHARD_BYTES,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> Path:
-    """`save_hf` for any source of weights; one tensor at a time is in memory."""
-    infos = weights.infos()
+    weights = as_weights(weights)
+    path, infos = Path(path), weights.infos()
     check_weights(infos, config, path)
     dtype = natural_dtype(infos) if dtype is None else dtype
     if dtype not in _WRITABLE:
@@ -85,20 +60,12 @@ def write_hf(
     total = config.num_parameters * dtype.itemsize
     with staged_directory(path, force=force) as directory:
         done = 0
-
-        def converted(names: Mapping[str, tuple[int, ...]]) -> Iterator[Tensor]:
-            nonlocal done
-            for name in names:
-                tensor = weights.tensor(name, dtype)
-                yield tensor
-                done += tensor.nbytes
-                if progress is not None:
-                    progress(done, total)
-
         for file_name, shapes in shards.items():
             layout = [(name, shape, dtype) for name, shape in shapes.items()]
+            tensors = _converted(weights, shapes, dtype, done, total, progress)
             with (directory / file_name).open("xb") as out:
-                write_safetensors(out, layout, converted(shapes), {"format": "pt"})
+                write_safetensors(out, layout, tensors, {"format": "pt"})
+            done += sum(map(math.prod, shapes.values())) * dtype.itemsize
         if len(shards) > 1:
             weight_map = {name: file_name for file_name, shapes in shards.items() for name in shapes}
             _write_json(directory / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": weight_map})
@@ -108,6 +75,17 @@ def write_hf(
     return path
 
 
+def _converted(
+    weights: Weights, names: Iterable[str], dtype: torch.dtype, done: int, total: int, progress: Progress | None
+) -> Iterator[Tensor]:
+    for name in names:
+        tensor = weights.tensor(name, dtype)
+        yield tensor
+        done += tensor.nbytes
+        if progress is not None:
+            progress(done, total)
+
+
 def _shards(
     shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, max_bytes: int
 ) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -115,7 +93,7 @@ def _shards(
     groups: list[dict[str, tuple[int, ...]]] = [{}]
     used = 0
     for name, shape in shapes.items():
-        size = torch.Size(shape).numel() * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if groups[-1] and used + size > max_bytes:
             groups.append({})
             used = 0

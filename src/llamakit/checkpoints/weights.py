@@ -1,6 +1,6 @@
 """Weights as loaders and writers see them: names with shapes, and one tensor at a time.
 
-A `Reader` is such a source; `held` makes one of a model or of tensors in memory. `check_weights` is the
+A `Reader` is such a source; `as_weights` makes one of a model or of tensors in memory. `check_weights` is the
 one place that compares a source with its config.
 """
 
@@ -57,9 +57,11 @@ class _Held:
         return self._tensors[name].detach().to("cpu", dtype)
 
 
-def held(source: nn.Module | Mapping[str, Tensor]) -> Weights:
-    """The state of a module, or tensors under canonical names, as a source of weights."""
-    return _Held(source.state_dict()) if isinstance(source, nn.Module) else _Held(source)
+def as_weights(source: Weights | nn.Module | Mapping[str, Tensor]) -> Weights:
+    """The state of a module, or tensors under canonical names, as a source of weights; a source stays itself."""
+    if isinstance(source, nn.Module):
+        return _Held(source.state_dict())
+    return _Held(source) if isinstance(source, Mapping) else source
 
 
 def natural_dtype(infos: Mapping[str, TensorInfo]) -> torch.dtype:
