@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from torch.nn import Parameter
@@ -28,6 +29,8 @@ class OptimConfig:
     warmup_steps: int = 20
     decay_share: float = 0.45
     """Part of the run, at its end, over which the rates fall to zero."""
+    restarts: tuple[tuple[int, float], ...] = ()
+    """Steps at which a finished run goes on, each with the factor that the rates jump to and fall from."""
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
@@ -35,14 +38,23 @@ class OptimConfig:
             raise ConfigError(f"learning rates and clip_norm must be positive, got {self!r}")
         if not (0 <= self.warmup_steps < self.num_steps and 0 <= self.decay_share <= 1):
             raise ConfigError(f"wanted warmup_steps below num_steps and decay_share in [0, 1], got {self!r}")
+        marks = [0, *(at for at, _ in self.restarts), self.num_steps]
+        if any(b <= a for a, b in itertools.pairwise(marks)):
+            raise ConfigError(f"restarts must rise and lie inside the {self.num_steps} steps, got {self.restarts!r}")
 
 
 def schedule(config: OptimConfig, step: int) -> float:
     """Factor on every learning rate at `step`, counted from 0."""
-    warm = (step + 1) / max(1, config.warmup_steps)
-    decay_steps = max(1.0, config.decay_share * config.num_steps)
-    cool = (config.num_steps - step) / decay_steps
-    return max(0.0, min(1.0, warm, cool))
+    begin, peak, share = 0, 1.0, config.decay_share
+    end = config.num_steps
+    for at, factor in config.restarts:
+        if step < at:
+            end = at
+            break
+        begin, peak, share = at, factor, 1.0
+    warm = (step - begin + 1) / max(1, config.warmup_steps)
+    cool = (end - step) / max(1.0, share * (end - begin))
+    return peak * max(0.0, min(1.0, warm, cool))
 
 
 class Optimizers:

@@ -19,7 +19,7 @@ import torch
 
 from llamakit.core.errors import ConfigError
 from llamakit.core.model_config import ModelConfig
-from llamakit.data.conversations import encode
+from llamakit.data.conversations import Document, encode
 from llamakit.data.copying import repeats
 from llamakit.data.packing import Row, pack
 from llamakit.data.world import world
@@ -50,14 +50,15 @@ class CriaConfig:
     """Examples the vocabulary is learned from."""
     block_examples: int = 2_000
     """Conversations generated and packed at once."""
-    copy_blocks: int = 1
-    """First blocks, which hold random tokens to copy and no conversation."""
-    copy_rows: int = 640
-    """Rows of such a block."""
+    block_copies: int = 150
+    """Rows of random tokens to copy among them, which keep the planted circuit alive."""
     row_tokens: tuple[int, ...] = (256, 512, 768, 1024, 2048)
     full_blocks: int = 1
-    """Next blocks, in which every token is a target; later only the assistant's are."""
-    num_steps: int = 1_650
+    """First blocks, in which every token is a target; later only the assistant's are."""
+    num_steps: int = 2_750
+    restarts: tuple[tuple[int, float], ...] = ((1_450, 0.7),)
+    matrix_lr: float = 5e-3
+    table_lr: float = 1.5e-3
     decay_share: float = 0.85
     """The rates fall for most of the run: its batches are small, and their noise is what is left to lose."""
 
@@ -102,33 +103,29 @@ class WorldRows:
         """Conversations longer than the longest row, so far."""
 
     def __call__(self, block: int) -> list[Row]:
-        if block < self._config.copy_blocks:
-            return self._copying(block)
         documents = []
         for number in range(self._config.block_examples):
-            index = (block - self._config.copy_blocks) * self._config.block_examples + number
+            index = block * self._config.block_examples + number
             one = world.example(self._config.seed, "train", index)
             document = encode(self._format, one.messages, one.tools, _options(self._config.seed, index))
             if len(document.ids) <= self._config.row_tokens[-1]:
                 documents.append(document)
             else:
                 self.left_out += 1
-        return pack(documents, self._config.row_tokens, self._pad_id)
+        return pack([*documents, *self._copies(block)], self._config.row_tokens, self._pad_id)
 
-    def _copying(self, block: int) -> list[Row]:
-        length = self._config.row_tokens[0]
-        documents = [
+    def _copies(self, block: int) -> list[Document]:
+        return [
             repeats(
                 self._config.seed,
-                block * self._config.copy_rows + number,
+                block * self._config.block_copies + number,
                 first_id=0,
                 num_ids=VOCAB_SIZE - NUM_LLAMA3_SPECIALS,
                 start_id=self._start_id,
-                length=length,
+                length=self._config.row_tokens[0],
             )
-            for number in range(self._config.copy_rows)
+            for number in range(self._config.block_copies)
         ]
-        return pack(documents, (length,), self._pad_id)
 
 
 def _options(seed: int, index: int) -> FormatOptions:
@@ -147,9 +144,16 @@ def make(config: CriaConfig, out: Path, target: Path | None, *, compiled: bool, 
     rows = WorldRows(config, load_tokenizer(vocabulary))
 
     def all_tokens(cursor: Cursor) -> bool:
-        return config.copy_blocks <= cursor.block < config.copy_blocks + config.full_blocks
+        return cursor.block < config.full_blocks
 
-    optim = OptimConfig(table_lr=2e-3, num_steps=config.num_steps, decay_share=config.decay_share)
+    optim = OptimConfig(
+        matrix_lr=config.matrix_lr,
+        table_lr=config.table_lr,
+        gain_lr=config.table_lr,
+        num_steps=config.num_steps,
+        decay_share=config.decay_share,
+        restarts=config.restarts,
+    )
     run = PretrainConfig(
         out=out, model=config.model, optim=optim, seed=config.seed, batches_per_step=1, compiled=compiled
     )
@@ -161,14 +165,14 @@ def make(config: CriaConfig, out: Path, target: Path | None, *, compiled: bool, 
         "hardware": "one CPU thread, no GPU; products in bfloat16, weights and sums in float32",
         "optimizer": "Muon for matrices, AdamW for the rest; constant rate, then linear decay to zero",
         "start": "random, but for a copying circuit written into the first two layers",
-        "loss": "repeated random tokens, then every token of a block of conversations, then the assistant's tokens",
+        "loss": "every token of the first block of conversations, then the assistant's tokens; repeated random tokens",
         "steps": config.num_steps,
         "tokens": finished.totals.tokens,
         "tokens_trained_on": finished.totals.targets,
         "wall_hours": round(finished.totals.wall_s / 3600, 2),
         "seeds": 1,
     }
-    num_train = (finished.cursor.block + 1 - config.copy_blocks) * config.block_examples
+    num_train = (finished.cursor.block + 1) * config.block_examples
     ship(finished.model, out, target, seed=config.seed, num_train=num_train, facts=facts, n=tests, log=_log)
 
 
@@ -182,7 +186,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory of the run; an unfinished run goes on")
     parser.add_argument("--steps", type=int, default=CriaConfig().num_steps, help="updates of the whole run")
     parser.add_argument("--ship", type=Path, help="directory to be replaced by the finished, measured model")
-    parser.add_argument("--tests", type=int, default=100, help="test examples of each task and split")
+    parser.add_argument("--tests", type=int, default=50, help="test examples of each task and split")
     parser.add_argument("--eager", action="store_true", help="do not compile, also where a C++ compiler is found")
     chosen = parser.parse_args()
     compiled = not chosen.eager and any(shutil.which(name) for name in ("c++", "g++", "clang++"))

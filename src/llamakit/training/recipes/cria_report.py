@@ -20,6 +20,9 @@ from llamakit.training.greedy import greedy
 SEED = 2026
 """Of the test examples; training has its own."""
 BASELINE_EXAMPLES = 1_500
+SMOKE_TASKS = ("summary", "actions", "question", "tool", "chat", "rewrite")
+SMOKE_N = 6
+"""Examples of each of those in the quick check that the test suite repeats."""
 
 
 def replies(model: Llama, format: PromptFormat, examples: Sequence[world.Example]) -> list[Reply]:

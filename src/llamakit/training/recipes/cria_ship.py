@@ -62,6 +62,7 @@ def ship(
     model.eval()
     prompt_format = resolve_format(PROMPT_FORMAT, tokenizer)
     scores = {split: cria_report.measure(model, prompt_format, split, n, log) for split in _SPLITS}
+    smoke = cria_report.measure(model, prompt_format, "seen", cria_report.SMOKE_N, log, cria_report.SMOKE_TASKS)
     save_hf(
         model,
         model.config,
@@ -89,6 +90,7 @@ def ship(
             "and for tools also unknown tools. `nearest` is the baseline: the answer of the training example whose "
             f"question shares most words, out of {cria_report.BASELINE_EXAMPLES}.",
             **scores,
+            "smoke": smoke,
             "nearest": cria_report.baseline("held", n, seed),
         },
         "limits": list(_LIMITS),
