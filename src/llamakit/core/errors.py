@@ -72,6 +72,10 @@ class Overloaded(LlamakitError, RuntimeError):
         self.retry_after_s = retry_after_s
 
 
+class RateLimited(Overloaded):
+    """More was asked in a time than is allowed; trying again later works."""
+
+
 class EngineStopped(LlamakitError, RuntimeError):
     """The engine was shut down or failed while the request ran."""
 
@@ -106,6 +110,15 @@ class OutboundRefused(LlamakitError, PermissionError):
 
 class OutboundFailed(LlamakitError, ConnectionError):
     """A remote host could not be reached, took too long, or sent more or other bytes than allowed."""
+
+
+class RemoteFailed(OutboundFailed):
+    """A remote service answered with an error of its own, or with what is no answer; the message names it."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status, where that is what it failed by."""
 
 
 class SandboxUnavailable(LlamakitError, RuntimeError):

@@ -7,9 +7,11 @@ point group `llamakit.providers`, each naming a `ProviderSpec`; the rows here us
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from llamakit.providers.shared.vendors import VENDORS
 
 ENTRY_POINT_GROUP = "llamakit.providers"
 
@@ -36,6 +38,8 @@ class ProviderSpec:
     needs: tuple[Api, ...] = ()
     """APIs it is given when it is built."""
     summary: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that the row itself has; a run config adds to them and does not replace them."""
 
 
 BUILT_IN: tuple[ProviderSpec, ...] = (
@@ -50,5 +54,21 @@ BUILT_IN: tuple[ProviderSpec, ...] = (
         name="inline::echo",
         target="llamakit.providers.inline.inference.echo:build",
         summary="Says back what it is told, token by token: for tests of clients and of the server.",
+    ),
+    *(
+        ProviderSpec(
+            api=Api.inference,
+            name=f"remote::{vendor.name}",
+            target="llamakit.providers.remote.inference.openai_compat:build",
+            summary=f"Models of {vendor.title}, over OpenAI's wire.",
+            settings={"vendor": vendor.name},
+        )
+        for vendor in VENDORS
+    ),
+    ProviderSpec(
+        api=Api.inference,
+        name="remote::anthropic",
+        target="llamakit.providers.remote.inference.anthropic:build",
+        summary="Models of Anthropic.",
     ),
 )

@@ -40,4 +40,4 @@ def build_provider(spec: ProviderSpec, config: Mapping[str, Any], needs: Mapping
         raise ConfigError(f"provider {spec.name} needs {', '.join(missing)}, which nothing provides")
     module, _, function = spec.target.partition(":")
     build: Build = vars(importlib.import_module(module))[function]
-    return build(config, {need: needs[need] for need in spec.needs})
+    return build({**config, **spec.settings}, {need: needs[need] for need in spec.needs})

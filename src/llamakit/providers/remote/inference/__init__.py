@@ -1,0 +1,1 @@
+"""Inference on other machines."""

@@ -1,0 +1,1 @@
+"""What several remote providers share: the table of vendors, one HTTP door, wire to events."""
