@@ -15,16 +15,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llamakit.kernels import native
+from llamakit.kernels.packed import PackedWeight, packed_linear
 
 TILE_ROWS = 32
 """Rows of one product. Decode stays bound by memory up to about this many rows."""
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
+def linear(x: Tensor, weight: Tensor | PackedWeight) -> Tensor:
     """`x [..., K] @ weight [N, K] -> [..., N]`, in the dtype of `x`.
 
     Batch-invariant on CPU under `no_grad`: the bits of a row depend on that row and `weight` alone.
+    A packed weight takes no gradients.
     """
+    if isinstance(weight, PackedWeight):
+        return packed_linear(x, weight)
     if torch.is_grad_enabled() or x.device.type != "cpu":
         return F.linear(x, weight)
     if native.is_traced(x):

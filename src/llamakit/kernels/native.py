@@ -17,15 +17,15 @@ from torch import Tensor
 
 from llamakit.core.errors import ConfigError
 from llamakit.kernels.cpu.build import HERE, library_name
-from llamakit.kernels.cpu.library import Library, takes
+from llamakit.kernels.cpu.library import DTYPES, Library, takes
 
-__all__ = ["LEVELS", "is_traced", "level", "library", "num_threads", "takes", "using"]
+__all__ = ["BUILD_HINT", "DTYPES", "LEVELS", "is_traced", "level", "library", "num_threads", "takes", "using"]
 
 LEVELS = ("amx", "avx512bf16", "avx512vnni", "avx512", "avxvnni", "avx2", "portable")
 """Instruction sets the sources know, best first."""
 
 _log = logging.getLogger(__name__)
-_build = "build them with `python -m llamakit.kernels.cpu.build` (needs cmake and a C++17 compiler)"
+BUILD_HINT = "build them with `python -m llamakit.kernels.cpu.build` (needs cmake and a C++17 compiler)"
 
 
 class _Choice:
@@ -83,7 +83,7 @@ def _decide() -> None:
         try:
             _Choice.library = _load()
         except OSError as error:
-            _log.warning("no compiled CPU kernels (%s): the slower PyTorch references run; %s", error, _build)
+            _log.warning("no compiled CPU kernels (%s): the slower PyTorch references run; %s", error, BUILD_HINT)
     _Choice.made = True
 
 
@@ -95,7 +95,7 @@ def _resolve(name: str) -> Library | None:
     try:
         found = _load()
     except OSError as error:
-        raise ConfigError(f"LLAMA_KERNELS={name} wants the compiled CPU kernels: {error}; {_build}") from error
+        raise ConfigError(f"LLAMA_KERNELS={name} wants the compiled CPU kernels: {error}; {BUILD_HINT}") from error
     if name == "native":
         name = found.levels[0]
     if name not in found.levels:

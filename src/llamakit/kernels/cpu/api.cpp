@@ -39,6 +39,8 @@ const Level& level() {
     return *now;
 }
 
+PackedMatrix packed(const lk_matrix& m) { return {m.codes, m.multipliers, m.scales, m.columns, m.depth, m.rotation}; }
+
 }  // namespace
 }  // namespace llamakit
 
@@ -66,8 +68,29 @@ int lk_select(const char* name) {
 
 void lk_linear(int dtype, const void* x, int64_t x_stride, const void* weight, int64_t weight_stride, void* out,
                int64_t rows, int64_t columns, int64_t depth, int threads) {
+    if (rows == 0 || columns == 0) return;
+    if (depth == 0) {
+        std::memset(out, 0, static_cast<size_t>(rows * columns) * (dtype == kF32 ? 4 : 2));
+        return;
+    }
     const LinearArgs args{x, weight, out, x_stride, weight_stride, columns, rows, columns, depth};
     level().linear(static_cast<Dtype>(dtype), args, threads);
+}
+
+void lk_packed_linear(int dtype, const void* x, const lk_matrix* weight, void* out, int64_t rows, int threads) {
+    if (rows == 0 || weight->columns == 0) return;
+    level().packed_linear(static_cast<Dtype>(dtype), x, packed(*weight), out, rows, threads);
+}
+
+void lk_pack(int dtype, const void* weight, int64_t stride, const lk_matrix* to, int threads) {
+    level().pack(static_cast<Dtype>(dtype), weight, stride, packed(*to), threads);
+}
+
+int lk_unpack_rows(int dtype, const lk_matrix* weight, const int64_t* rows, int64_t count, void* out, int threads) {
+    for (int64_t i = 0; i < count; ++i)
+        if (rows[i] < 0 || rows[i] >= weight->columns) return LK_BAD_ROW;
+    level().unpack_rows(static_cast<Dtype>(dtype), packed(*weight), rows, count, out, threads);
+    return LK_OK;
 }
 
 void lk_rms_norm(int dtype, const void* x, const void* weight, void* out, int64_t rows, int64_t dim, float eps,

@@ -14,9 +14,9 @@
 #endif
 
 /* Changes whenever a signature or the meaning of an argument does. */
-#define LK_ABI 1
+#define LK_ABI 2
 
-enum { LK_OK = 0, LK_BAD_SLOT = 1, LK_BAD_BLOCK = 2 };
+enum { LK_OK = 0, LK_BAD_SLOT = 1, LK_BAD_BLOCK = 2, LK_BAD_ROW = 3 };
 
 LK_API int lk_abi(void);
 /* The levels this build and this processor share, best first, as "amx avx512bf16 ... portable". */
@@ -26,6 +26,20 @@ LK_API int lk_select(const char* level);
 
 LK_API void lk_linear(int dtype, const void* x, int64_t x_stride, const void* weight, int64_t weight_stride, void* out,
                       int64_t rows, int64_t columns, int64_t depth, int threads);
+/* A packed weight; kernels/packed.py describes the layout. `multipliers` is null for bytes. */
+struct lk_matrix {
+    const uint8_t* codes;
+    const int8_t* multipliers;
+    const float* scales;
+    int64_t columns, depth, rotation;
+};
+LK_API void lk_packed_linear(int dtype, const void* x, const struct lk_matrix* weight, void* out, int64_t rows,
+                             int threads);
+/* Fills the memory that `to` points at. */
+LK_API void lk_pack(int dtype, const void* weight, int64_t stride, const struct lk_matrix* to, int threads);
+/* LK_BAD_ROW unless 0 <= rows[i] < columns. */
+LK_API int lk_unpack_rows(int dtype, const struct lk_matrix* weight, const int64_t* rows, int64_t count, void* out,
+                          int threads);
 LK_API void lk_rms_norm(int dtype, const void* x, const void* weight, void* out, int64_t rows, int64_t dim, float eps,
                         int threads);
 LK_API void lk_rotate(int dtype, const void* x, const float* cos, const float* sin, void* out, int64_t tokens,

@@ -4,8 +4,10 @@
 // with AVX-512 could be the copy the linker keeps for everybody.
 #include "attention.h"
 #include "dense.h"
-#include "features.h"
+#include "processor.h"
 #include "level.h"
+#include "pack.h"
+#include "quantized.h"
 #include "rows.h"
 #if defined(__AMX_BF16__)
 #include "dense_amx.h"
@@ -27,6 +29,9 @@ const Level JOIN(level_, LEVEL) = {
 #else
     LEVEL::dense,
 #endif
+    LEVEL::packed_linear,
+    LEVEL::pack,
+    LEVEL::unpack_rows,
     LEVEL::rms_norm,
     LEVEL::rotate,
     LEVEL::swiglu,

@@ -16,6 +16,25 @@ struct LinearArgs {
     int64_t rows, columns, depth;  // m, n, k
 };
 
+// A weight matrix [columns n][depth k] packed to integers; `kernels/packed.py` defines the layout. A weight is
+// scale[n] * byte, or scale[n] * multiplier[n][k / 32] * nibble.
+struct PackedMatrix {
+    const uint8_t* codes;
+    const int8_t* multipliers;  // null for bytes, [n / 16][k / 32][16] for nibbles
+    const float* scales;        // [columns, rounded up to 16]
+    int64_t columns, depth;
+    int64_t rotation;  // block of the Hadamard rotation the weight was packed with; 0 for none
+};
+
+// Row by row what a product with a packed matrix needs of its activations.
+struct Activations {
+    int8_t* codes;    // at row * row_stride + k / 64 * step_stride + k % 64, zeros up to a multiple of 64
+    float* scales;    // [rows]: value = scale * code
+    int32_t* sums;    // [rows][depth / 64 rounded up * 2]: of each group of 32 codes
+    int32_t* totals;  // [rows]
+    int64_t rows, steps, row_stride, step_stride, block_stride;  // block_stride: from 16 rows to the next
+};
+
 // A few consecutive tokens of one sequence: the unit of attention work, times the key heads.
 struct AttentionTile {
     int64_t sequence, first_token, tokens;
@@ -44,6 +63,11 @@ struct Level {
     const char* name;
     bool (*supported)();
     void (*linear)(Dtype dtype, const LinearArgs& args, int threads);
+    void (*packed_linear)(Dtype dtype, const void* x, const PackedMatrix& weight, void* out, int64_t rows, int threads);
+    // Fills what `to` points at from float rows.
+    void (*pack)(Dtype dtype, const void* weight, int64_t stride, const PackedMatrix& to, int threads);
+    void (*unpack_rows)(Dtype dtype, const PackedMatrix& weight, const int64_t* rows, int64_t count, void* out,
+                        int threads);
     void (*rms_norm)(Dtype dtype, const void* x, const void* weight, void* out, int64_t rows, int64_t dim, float eps,
                      int threads);
     void (*rotate)(Dtype dtype, const void* x, const float* cos, const float* sin, void* out, int64_t tokens,

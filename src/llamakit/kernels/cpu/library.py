@@ -7,23 +7,40 @@ library, the modules beside it decide. The interpreter lock is free while a kern
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_char_p, c_float, c_int, c_int64, c_void_p
+from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int64, c_void_p
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-ABI = 1
+ABI = 2
 """Must equal LK_ABI in `api.h`."""
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
-_BAD_SLOT, _BAD_BLOCK = 1, 2
+DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+_BAD_SLOT, _BAD_BLOCK, _BAD_ROW = 1, 2, 3
+
+
+class Matrix(Structure):
+    """A packed weight as the kernels see it (`lk_matrix`); whoever makes one keeps its tensors alive."""
+
+    _fields_ = (
+        ("codes", c_void_p),
+        ("multipliers", c_void_p),
+        ("scales", c_void_p),
+        ("columns", c_int64),
+        ("depth", c_int64),
+        ("rotation", c_int64),
+    )
+
 
 _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "lk_abi": (c_int, []),
     "lk_levels": (c_char_p, []),
     "lk_select": (c_int, [c_char_p]),
     "lk_linear": (None, [c_int, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_int64, c_int]),
+    "lk_packed_linear": (None, [c_int, c_void_p, POINTER(Matrix), c_void_p, c_int64, c_int]),
+    "lk_pack": (None, [c_int, c_void_p, c_int64, POINTER(Matrix), c_int]),
+    "lk_unpack_rows": (c_int, [c_int, POINTER(Matrix), c_void_p, c_int64, c_void_p, c_int]),
     "lk_rms_norm": (None, [c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_float, c_int]),
     "lk_rotate": (None, [c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
     "lk_swiglu": (None, [c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_int]),
@@ -35,7 +52,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
 def takes(*tensors: Tensor) -> bool:
     """Whether all tensors are of one dtype that the kernels read."""
     dtype = tensors[0].dtype
-    return dtype in _DTYPES and all(t.dtype == dtype for t in tensors)
+    return dtype in DTYPES and all(t.dtype == dtype for t in tensors)
 
 
 class Library:
@@ -67,7 +84,7 @@ class Library:
         x = x.contiguous()
         out = torch.empty(*x.shape[:-1], columns, dtype=x.dtype)
         self._lib.lk_linear(
-            _DTYPES[x.dtype],
+            DTYPES[x.dtype],
             x.data_ptr(),
             depth,
             weight_NK.data_ptr(),
@@ -80,13 +97,38 @@ class Library:
         )
         return out
 
+    def packed_linear(self, x: Tensor, weight: Matrix, threads: int) -> Tensor:
+        """`x [..., K]` times a packed `[N, K]` -> `[..., N]`; each row of `x` goes through bytes."""
+        depth, columns = weight.depth, weight.columns
+        x = x.contiguous()
+        out = torch.empty(*x.shape[:-1], columns, dtype=x.dtype)
+        rows = x.numel() // depth
+        self._lib.lk_packed_linear(DTYPES[x.dtype], x.data_ptr(), byref(weight), out.data_ptr(), rows, threads)
+        return out
+
+    def pack(self, weight_NK: Tensor, to: Matrix, threads: int) -> None:
+        """Fill the tensors behind `to` from a float matrix."""
+        stride = weight_NK.stride(0)
+        self._lib.lk_pack(DTYPES[weight_NK.dtype], weight_NK.data_ptr(), stride, byref(to), threads)
+
+    def unpack_rows(self, weight: Matrix, rows_N: Tensor, dtype: torch.dtype, threads: int) -> Tensor:
+        """The floats `[..., K]` that rows of a packed weight stand for; IndexError for a row that is not there."""
+        rows_N = rows_N.contiguous()
+        out = torch.empty(*rows_N.shape, weight.depth, dtype=dtype)
+        code = self._lib.lk_unpack_rows(
+            DTYPES[dtype], byref(weight), rows_N.data_ptr(), rows_N.numel(), out.data_ptr(), threads
+        )
+        if code == _BAD_ROW:
+            raise IndexError(f"a row lies outside the {weight.columns} of the matrix")
+        return out
+
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float, threads: int) -> Tensor:
         """Rows of `x [..., D]` over their root mean square, times `weight [D]`."""
         x, weight = x.contiguous(), weight.contiguous()
         dim = x.shape[-1]
         out = torch.empty_like(x)
         self._lib.lk_rms_norm(
-            _DTYPES[x.dtype],
+            DTYPES[x.dtype],
             x.data_ptr(),
             weight.data_ptr(),
             out.data_ptr(),
@@ -102,7 +144,7 @@ class Library:
         x_NHD, cos_N1P, sin_N1P = x_NHD.contiguous(), cos_N1P.contiguous(), sin_N1P.contiguous()
         out = torch.empty_like(x_NHD)
         self._lib.lk_rotate(
-            _DTYPES[x_NHD.dtype],
+            DTYPES[x_NHD.dtype],
             x_NHD.data_ptr(),
             cos_N1P.data_ptr(),
             sin_N1P.data_ptr(),
@@ -118,7 +160,7 @@ class Library:
         dim = gate.shape[-1]
         out = torch.empty_like(gate)
         self._lib.lk_swiglu(
-            _DTYPES[gate.dtype],
+            DTYPES[gate.dtype],
             gate.data_ptr(),
             up.data_ptr(),
             out.data_ptr(),
@@ -135,8 +177,8 @@ class Library:
         rows_NKD, slots_N = rows_NKD.contiguous(), slots_N.contiguous()
         num_slots = pool.shape[0] * pool.shape[1]
         code = self._lib.lk_write_kv(
-            _DTYPES[rows_NKD.dtype],
-            _DTYPES[pool.dtype],
+            DTYPES[rows_NKD.dtype],
+            DTYPES[pool.dtype],
             rows_NKD.data_ptr(),
             pool.data_ptr(),
             slots_N.data_ptr(),
@@ -165,8 +207,8 @@ class Library:
         num_blocks, block_tokens, num_kv, _ = k_pool.shape
         out = torch.empty_like(q_NHD)
         code = self._lib.lk_attention(
-            _DTYPES[q_NHD.dtype],
-            _DTYPES[k_pool.dtype],
+            DTYPES[q_NHD.dtype],
+            DTYPES[k_pool.dtype],
             q_NHD.data_ptr(),
             k_pool.data_ptr(),
             v_pool.data_ptr(),

@@ -95,6 +95,20 @@ INLINE Words rounded_bf16(Vec x) {
 INLINE void store(bf16* p, Vec x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded_bf16(x)));
 }
+// The larger magnitude of each lane by the order of the bits, in which NaN is above infinity.
+INLINE Vec max_magnitude(Vec a, Vec b) { return from_bits(_mm512_max_epi32(bits(a), bits(abs(b)))); }
+
+// Lane i meets lane i ^ distance (a power of two below kLanes): their sum in the lower, their difference in the upper.
+template <int kDistance>
+INLINE Vec butterfly(Vec x) {
+    Vec other;
+    if constexpr (kDistance == 1) other = _mm512_permute_ps(x, 0xb1);
+    else if constexpr (kDistance == 2) other = _mm512_permute_ps(x, 0x4e);
+    else if constexpr (kDistance == 4) other = _mm512_shuffle_f32x4(x, x, 0xb1);
+    else other = _mm512_shuffle_f32x4(x, x, 0x4e);
+    constexpr __mmask16 kUpper = kDistance == 1 ? 0xaaaa : kDistance == 2 ? 0xcccc : kDistance == 4 ? 0xf0f0 : 0xff00;
+    return _mm512_mask_sub_ps(_mm512_add_ps(x, other), kUpper, other, x);
+}
 
 INLINE void transpose(Vec (&r)[16]) {
     Vec t[16];
@@ -174,6 +188,18 @@ INLINE void store(bf16* p, Vec x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
 }
 
+INLINE Vec max_magnitude(Vec a, Vec b) { return from_bits(_mm256_max_epi32(bits(a), bits(abs(b)))); }
+
+template <int kDistance>
+INLINE Vec butterfly(Vec x) {
+    Vec other;
+    if constexpr (kDistance == 1) other = _mm256_permute_ps(x, 0xb1);
+    else if constexpr (kDistance == 2) other = _mm256_permute_ps(x, 0x4e);
+    else other = _mm256_permute2f128_ps(x, x, 0x01);
+    constexpr int kUpper = kDistance == 1 ? 0xaa : kDistance == 2 ? 0xcc : 0xf0;
+    return _mm256_blend_ps(_mm256_add_ps(x, other), _mm256_sub_ps(other, x), kUpper);
+}
+
 INLINE void transpose(Vec (&r)[8]) {
     Vec t[8];
     for (int i = 0; i < 8; i += 2) {
@@ -237,6 +263,16 @@ INLINE float highest(Vec x) {
     const float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];
     return a > b ? a : b;
 }
+INLINE Vec max_magnitude(Vec a, Vec b) {
+    const Words x = bits(a), y = bits(abs(b));
+    return from_bits(x > y ? x : y);
+}
+template <int kDistance>
+INLINE Vec butterfly(Vec x) {
+    if constexpr (kDistance == 1) return Vec{x[0] + x[1], x[0] - x[1], x[2] + x[3], x[2] - x[3]};
+    else return Vec{x[0] + x[2], x[1] + x[3], x[0] - x[2], x[1] - x[3]};
+}
+
 INLINE void transpose(Vec (&r)[4]) {
     float in[4][4], out[4][4];
     memcpy(in, r, sizeof in);
@@ -246,6 +282,31 @@ INLINE void transpose(Vec (&r)[4]) {
 }
 
 #endif
+
+// 64 values times `factor`, rounded to integers in [-127, 127], as bytes.
+INLINE void store_bytes(int8_t* p, const float* x, Vec factor) {
+#if defined(__AVX512F__)
+    const auto whole = [&](int i) { return _mm512_cvtps_epi32(mul(load(x + i * 16), factor)); };
+    const __m512i first = _mm512_packs_epi32(whole(0), whole(1)), second = _mm512_packs_epi32(whole(2), whole(3));
+    // Packing works inside 128-bit quarters: the words of each source lie four quarters apart.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, _mm512_packs_epi16(first, second)));
+#elif defined(__AVX2__)
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (int half = 0; half < 64; half += 32) {
+        const auto whole = [&](int i) { return _mm256_cvtps_epi32(mul(load(x + half + i * 8), factor)); };
+        const __m256i first = _mm256_packs_epi32(whole(0), whole(1)), second = _mm256_packs_epi32(whole(2), whole(3));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + half),
+                            _mm256_permutevar8x32_epi32(_mm256_packs_epi16(first, second), order));
+    }
+#else
+    float whole[kLanes];
+    for (int i = 0; i < 64; i += kLanes) {
+        store(whole, round(mul(load(x + i), factor)));
+        for (int j = 0; j < kLanes; ++j) p[i + j] = static_cast<int8_t>(whole[j]);
+    }
+#endif
+}
 
 // The first n < kLanes values, the rest zero.
 template <class T>

@@ -1,4 +1,4 @@
-#include "features.h"
+#include "processor.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>

@@ -1,0 +1,117 @@
+// Activations to bytes: an optional Hadamard rotation, then one scale a row.
+//
+// The rotation spreads outliers over its block, so that one scale fits the whole row; the weights were packed with the
+// same rotation, and the products stay what they were.
+#pragma once
+#include "ints.h"
+#include "level.h"
+#include "pool.h"
+#include "rows.h"
+
+namespace llamakit::LEVEL {
+namespace {
+
+constexpr int64_t kStep = 64;   // k values that packed weights keep together
+constexpr int64_t kGroup = 32;  // k values that share a multiplier
+constexpr float kSmallest = 1e-30f;  // rows of nothing larger are zero: 127 / x stays finite
+
+// x <- H x for every block; H is the Hadamard matrix of +-1 in natural order. `block` is a power of two of at least 16.
+// Every stage is one addition or subtraction of the same two values on all levels, so the bits are the same, too.
+inline void rotate_blocks(float* x, int64_t size, int64_t block) {
+    for (int64_t i = 0; i < size; i += kLanes) {
+        Vec v = butterfly<2>(butterfly<1>(load(x + i)));
+        if constexpr (kLanes >= 8) v = butterfly<4>(v);
+        if constexpr (kLanes >= 16) v = butterfly<8>(v);
+        store(x + i, v);
+    }
+    int64_t distance = kLanes;
+    // Two stages at a time halve the passes over the row.
+    for (; distance * 4 <= block; distance *= 4)
+        for (int64_t base = 0; base < size; base += distance * 4)
+            for (int64_t i = base; i < base + distance; i += kLanes) {
+                const Vec a = load(x + i), b = load(x + i + distance);
+                const Vec c = load(x + i + 2 * distance), d = load(x + i + 3 * distance);
+                const Vec ab = add(a, b), a_b = sub(a, b), cd = add(c, d), c_d = sub(c, d);
+                store(x + i, add(ab, cd));
+                store(x + i + distance, add(a_b, c_d));
+                store(x + i + 2 * distance, sub(ab, cd));
+                store(x + i + 3 * distance, sub(a_b, c_d));
+            }
+    for (; distance * 2 <= block; distance *= 2)
+        for (int64_t base = 0; base < size; base += distance * 2)
+            for (int64_t i = base; i < base + distance; i += kLanes) {
+                const Vec a = load(x + i), b = load(x + i + distance);
+                store(x + i, add(a, b));
+                store(x + i + distance, sub(a, b));
+            }
+}
+
+// One row of float32, zero-padded to whole steps, to bytes. A row with a NaN or an infinity gets a NaN scale.
+inline void quantize_row(const float* x, const Activations& to, int64_t row) {
+    const int64_t size = to.steps * kStep;
+    Vec most[2] = {zero(), zero()};
+    for (int64_t i = 0; i < size; i += 2 * kLanes)
+        for (int j = 0; j < 2; ++j) most[j] = max_magnitude(most[j], load(x + i + j * kLanes));
+    float lanes[kLanes], high = 0.0f;
+    store(lanes, max_magnitude(most[0], most[1]));
+    bool finite = true;
+    for (const float lane : lanes) {
+        finite = finite && lane <= __FLT_MAX__;
+        high = lane > high ? lane : high;
+    }
+    to.scales[row] = finite ? high / 127.0f : __builtin_nanf("");
+    const Vec factor = set1(high > kSmallest ? 127.0f / high : 0.0f);
+    int8_t* codes = to.codes + row / 16 * to.block_stride + row % 16 * to.row_stride;
+    int32_t* sums = to.sums + row * to.steps * 2;
+    int32_t total = 0;
+    for (int64_t step = 0; step < to.steps; ++step) {
+        int8_t* piece = codes + step * to.step_stride;
+        if (finite) store_bytes(piece, x + step * kStep, factor);
+        else memset(piece, 0, kStep);
+        sum_bytes(piece, sums + step * 2);
+        total += sums[step * 2] + sums[step * 2 + 1];
+    }
+    to.totals[row] = total;
+}
+
+// How much memory `cut_activations` hands out for these sizes; `rows` are rounded up to whole tiles.
+inline size_t activation_bytes(int64_t rows, int64_t depth) {
+    const int64_t steps = ceil_div(depth, kStep), padded = round_up(rows, 16);
+    return static_cast<size_t>(padded * (steps * kStep + steps * 8 + 8) + 64);
+}
+
+// `tiled`: 16 rows of one step lie together, as matrix tiles want them; else rows lie whole.
+inline Activations cut_activations(void* memory, int64_t rows, int64_t depth, bool tiled) {
+    Activations a;
+    a.rows = rows;
+    a.steps = ceil_div(depth, kStep);
+    a.row_stride = tiled ? kStep : a.steps * kStep;
+    a.step_stride = tiled ? 16 * kStep : kStep;
+    a.block_stride = 16 * a.steps * kStep;
+    const int64_t padded = round_up(rows, 16);
+    a.codes = static_cast<int8_t*>(memory);
+    a.sums = reinterpret_cast<int32_t*>(a.codes + padded * a.steps * kStep);
+    a.totals = a.sums + padded * a.steps * 2;
+    a.scales = reinterpret_cast<float*>(a.totals + padded);
+    return a;
+}
+
+// One row of T, rotated, to bytes; `buffer` holds steps * 64 floats.
+template <class T>
+inline void activate_row(const T* x, int64_t depth, int64_t rotation, float* buffer, const Activations& to, int64_t row) {
+    for_lanes(depth, [&](int64_t i, int count) { set(buffer + i, get(x + i, count), count); });
+    for (int64_t i = depth; i < to.steps * kStep; ++i) buffer[i] = 0.0f;
+    if (rotation) rotate_blocks(buffer, depth, rotation);
+    quantize_row(buffer, to, row);
+}
+
+template <class T>
+void activate(const T* x, int64_t depth, int64_t rotation, const Activations& to, int threads) {
+    for_rows(threads, to.rows, depth * 4, [&](int64_t row) {
+        float* buffer = static_cast<float*>(scratch(kPerTask, to.steps * kStep * sizeof(float)));
+        activate_row(x + row * depth, depth, rotation, buffer, to, row);
+    });
+}
+
+}  // namespace
+}  // namespace llamakit::LEVEL

@@ -1,0 +1,137 @@
+// Products of byte activations with packed weights on AMX tiles.
+//
+// A step of a block, [16 k / 4][16 columns][4 k], is a right-hand tile as it lies in memory; 16 rows of activations
+// are the left one. Nibbles are widened to bytes a few steps at a time, into the cache. Sums are the same integers as
+// in packed.h.
+#pragma once
+#include "packed.h"
+#include "tiles.h"
+
+namespace llamakit::LEVEL {
+namespace {
+
+// Activations (signed) on the left, weights (with their offset, unsigned) on the right.
+struct ByteTiles {
+    static INLINE void step(const void* w, const void* w_other, const void* x, const void* x_other) {
+        _tile_stream_loadd(4, x, 64);  // read once a pass: leaves the cache to the panel
+        _tile_loadd(6, w, 64);
+        _tile_dpbsud(0, 4, 6);
+        _tile_loadd(7, w_other, 64);
+        _tile_dpbsud(1, 4, 7);
+        _tile_stream_loadd(5, x_other, 64);
+        _tile_dpbsud(2, 5, 6);
+        _tile_dpbsud(3, 5, 7);
+    }
+};
+
+// Sums of a tile to floats; each carries 128 * total too much.
+template <class Out>
+INLINE void put_sum_tile(const void* sums, const Activations& x, int64_t row, const float* scales, Out* out,
+                         int64_t out_stride, int64_t columns) {
+    const Vec column_scales = load(scales);
+    for (int64_t i = 0; i < 16 && row + i < x.rows; ++i) {
+        const __m512i raw = _mm512_loadu_si512(static_cast<const int32_t*>(sums) + i * 16);
+        const __m512i exact = _mm512_sub_epi32(raw, _mm512_set1_epi32(128 * x.totals[row + i]));
+        const Vec y = mul(mul(_mm512_cvtepi32_ps(exact), column_scales), set1(x.scales[row + i]));
+        Out* to = out + (row + i) * out_stride;
+        if (columns >= 16) store(to, y);
+        else store_part(to, y, columns);
+    }
+}
+
+// Blocks [first, first + count) of a matrix as byte tiles: in place, or widened into `buffer` (2 * kNearSteps tiles).
+class ByteBlocks {
+  public:
+    ByteBlocks(const PackedMatrix& w, int64_t steps, int64_t first, int64_t count, uint8_t* buffer)
+        : w_(w), steps_(steps), first_(first), count_(count), buffer_(buffer) {}
+
+    PanelTiles operator()(int64_t block, int64_t from, int64_t to) const {
+        const uint8_t* tiles = get(block, from, to, buffer_);
+        return {tiles, block + 1 < count_ ? get(block + 1, from, to, buffer_ + kNearSteps * kTileBytes) : tiles};
+    }
+
+    const uint8_t* get(int64_t block, int64_t from, int64_t to, uint8_t* buffer) const {
+        const int64_t tile = (first_ + block) * steps_ + from;
+        if (!w_.multipliers) return w_.codes + tile * kBlockBytes;
+        widen_steps(w_.codes + tile * kNibbleBytes, w_.multipliers + tile * 32, to - from, buffer);
+        return buffer;
+    }
+
+  private:
+    const PackedMatrix& w_;
+    const int64_t steps_, first_, count_;
+    uint8_t* const buffer_;
+};
+
+// Steps that few rows widen at a time: four blocks of them (16 KiB) stay in the first-level cache.
+constexpr int64_t kFewSteps = 4;
+
+// Up to 16 rows by four blocks, sums in registers throughout.
+template <class Out>
+void few_rows(const PackedMatrix& w, const Activations& x, Out* out, int64_t first) {
+    alignas(64) int32_t sums[4][256];
+    alignas(64) uint8_t buffer[4][kFewSteps * kTileBytes];
+    const ByteBlocks blocks(w, x.steps, first, 4, nullptr);
+    zero_sums();
+    for (int64_t begin = 0; begin < x.steps; begin += kFewSteps) {
+        const int64_t end = begin + kFewSteps < x.steps ? begin + kFewSteps : x.steps;
+        const uint8_t* b[4];
+        for (int i = 0; i < 4; ++i) b[i] = blocks.get(i, begin, end, buffer[i]);
+        for (int64_t step = 0; step < end - begin; ++step) {
+            if (!w.multipliers)
+                for (const uint8_t* p : b)
+                    for (int line = 0; line < kTileBytes; line += 64)
+                        _mm_prefetch(p + (step + 3) * kTileBytes + line, _MM_HINT_T0);
+            _tile_loadd(4, x.codes + (begin + step) * x.step_stride, kStep);
+            _tile_loadd(6, b[0] + step * kTileBytes, 64);
+            _tile_dpbsud(0, 4, 6);
+            _tile_loadd(7, b[1] + step * kTileBytes, 64);
+            _tile_dpbsud(1, 4, 7);
+            _tile_loadd(6, b[2] + step * kTileBytes, 64);
+            _tile_dpbsud(2, 4, 6);
+            _tile_loadd(7, b[3] + step * kTileBytes, 64);
+            _tile_dpbsud(3, 4, 7);
+        }
+    }
+    store_sums(sums);
+    for (int i = 0; i < 4; ++i)
+        put_sum_tile(sums[i], x, 0, w.scales + (first + i) * 16, out + (first + i) * 16, w.columns,
+                     w.columns - (first + i) * 16);
+}
+
+// Any number of rows by `count` blocks.
+template <class Out>
+void many_rows(const PackedMatrix& w, const Activations& x, Out* out, int64_t first, int64_t count, int64_t row_block) {
+    const int64_t blocks = ceil_div(x.rows, 16) - row_block, stream = blocks < kGridStream ? blocks : kGridStream;
+    const size_t near_bytes = 2 * kNearSteps * kTileBytes;
+    uint8_t* buffer = static_cast<uint8_t*>(scratch(kPerTask, near_bytes + TileGrid::bytes(count, stream)));
+    const TileGrid grid(buffer + near_bytes, count, stream);
+    const ByteBlocks panel(w, x.steps, first, count, buffer);
+    grid.run<ByteTiles>(x.steps, panel, x.codes + row_block * x.block_stride, x.block_stride);
+    for (int64_t s = 0; s < stream; ++s)
+        for (int64_t p = 0; p < count; ++p)
+            put_sum_tile(grid.tile(p, s), x, (row_block + s) * 16, w.scales + (first + p) * 16, out + (first + p) * 16,
+                         w.columns, w.columns - (first + p) * 16);
+}
+
+template <class Out>
+void packed_product_amx(const PackedMatrix& w, const Activations& x, Out* out, int threads) {
+    const int64_t blocks = ceil_div(w.columns, kBlockColumnsPacked);
+    if (x.rows <= 16 && blocks % 4 == 0) {
+        for_each(threads, blocks / 4, [&](int64_t task) {
+            Tiles tiles(static_cast<int>(x.rows));
+            few_rows(w, x, out, task * 4);
+        });
+        return;
+    }
+    const int64_t panel = grid_panel(blocks, threads), panels = ceil_div(blocks, panel);
+    const int64_t streams = ceil_div(ceil_div(x.rows, 16), kGridStream);
+    for_each(threads, panels * streams, [&](int64_t task) {
+        const int64_t first = task % panels * panel;
+        Tiles tiles;
+        many_rows(w, x, out, first, blocks - first < panel ? blocks - first : panel, task / panels * kGridStream);
+    });
+}
+
+}  // namespace
+}  // namespace llamakit::LEVEL

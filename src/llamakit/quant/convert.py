@@ -1,0 +1,64 @@
+"""Swap the matrices of any module for packed ones, one at a time.
+
+A matrix is whatever has a two-dimensional `weight` parameter: a linear layer (`in_features`,
+`out_features`) or an embedding. Which of the linear layers is a head, only its place tells: it stands
+outside every layer list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from llamakit.core.errors import ConfigError
+from llamakit.kernels.packed import Bits, PackedWeight, pack
+from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear
+from llamakit.quant.schemes import Scheme, resolve_scheme
+
+Progress = Callable[[int, int], None]
+"""Called with the matrices done and their number."""
+
+
+def quantize(model: nn.Module, scheme: str, *, progress: Progress | None = None) -> nn.Module:
+    """Pack every matrix of a float CPU model in place and return it; each float matrix is freed as it is replaced.
+
+    Raises ConfigError for an unknown scheme, a model elsewhere than on the CPU, or without the compiled kernels.
+    """
+    chosen = resolve_scheme(scheme)
+    found = list(matrices(model))
+    for done, (name, module) in enumerate(found, 1):
+        weight = module.get_parameter("weight")
+        if weight.device.type != "cpu":
+            raise ConfigError(f"{name} is on {weight.device}; quantization wants the model on the CPU")
+        install(model, name, pack(weight.detach(), matrix_bits(name, module, chosen)), weight.dtype)
+        if progress is not None:
+            progress(done, len(found))
+    return model
+
+
+def matrices(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every linear layer and embedding that still has a float weight, by name."""
+    for name, module in model.named_modules():
+        weight = module._parameters.get("weight")
+        if weight is not None and weight.ndim == 2 and (_is_table(module) or hasattr(module, "in_features")):
+            yield name, module
+
+
+def matrix_bits(name: str, module: nn.Module, scheme: Scheme) -> Bits:
+    """What the scheme gives a matrix."""
+    inside_a_layer = any(part.isdigit() for part in name.split("."))
+    return scheme.linear_bits if inside_a_layer and not _is_table(module) else scheme.table_bits
+
+
+def install(model: nn.Module, name: str, weight: PackedWeight, dtype: torch.dtype) -> None:
+    """Put a packed weight where the float module `name` stood; `dtype` is what an embedding hands out."""
+    owner, _, leaf = name.rpartition(".")
+    old = model.get_submodule(name)
+    new = QuantizedEmbedding(weight, dtype) if _is_table(old) else QuantizedLinear(weight, old._parameters.get("bias"))
+    setattr(model.get_submodule(owner), leaf, new)
+
+
+def _is_table(module: nn.Module) -> bool:
+    return isinstance(module, nn.Embedding)
