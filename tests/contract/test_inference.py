@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import jsonschema
 import pytest
+from tests.serving import echo_stack, served
 from tests.tinycheckpoint import write_tiny_checkpoint
 
 from llamakit.api.inference import (
@@ -43,6 +44,9 @@ from llamakit.core.messages import (
 from llamakit.core.sampling import Constraint
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
 from llamakit.providers.inline.inference.local import build as build_local
+from llamakit.providers.remote.inference.openai_compat import build as build_remote
+from llamakit.stack.build import build_stack
+from llamakit.stack.run_config import ServeConfig
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,34 @@ async def local_subject() -> AsyncIterator[Subject]:
         await provider.aclose()
 
 
-PROVIDERS: dict[str, Callable] = {"inline::echo": echo_subject, "inline::local": local_subject}
+@asynccontextmanager
+async def remote_subject() -> AsyncIterator[Subject]:
+    """The adapter of OpenAI's wire, with this project's own server around the echo as the remote."""
+    with served(echo_stack(models=("echo", "other"))) as server:
+        provider = build_remote({"vendor": "llamakit", "base_url": server.base_url, "retries": 0}, {})
+        yield Subject(provider=provider, model="echo")
+        await provider.aclose()
+
+
+@asynccontextmanager
+async def remote_local_subject() -> AsyncIterator[Subject]:
+    """The same around the engine."""
+    with TemporaryDirectory() as directory:
+        checkpoint = write_tiny_checkpoint(Path(directory) / "tiny")
+        settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
+        config = ServeConfig(models=(str(checkpoint),), provider_config=settings, preload=False)
+        with served(build_stack(config), preload=False) as server:
+            provider = build_remote({"vendor": "llamakit", "base_url": server.url, "retries": 0}, {})
+            yield Subject(provider=provider, model="tiny")
+            await provider.aclose()
+
+
+PROVIDERS: dict[str, Callable] = {
+    "inline::echo": echo_subject,
+    "inline::local": local_subject,
+    "remote::llamakit of echo": remote_subject,
+    "remote::llamakit of local": remote_local_subject,
+}
 """Name of the provider to a context manager that gives a `Subject`."""
 
 
