@@ -105,7 +105,7 @@ class ReplyReader:
         has_called = any(owner == index for owner, _ in self._calls)
         ended: FinishReason = _REASONS.get(reason, "tool_calls" if has_called else "stop")
         is_stop = isinstance(stop, str | int) and not isinstance(stop, bool) and ended == "stop"
-        return Finish(reason=ended, choice=index, stop=_clean(stop) if is_stop else None)
+        return Finish(reason=ended, choice=index, stop=clean(stop) if is_stop else None)
 
     def _call(self, call: Any, choice: int, logprobs: tuple[TokenLogprob, ...]) -> ToolCallDelta:
         if not isinstance(call, dict):
@@ -128,7 +128,7 @@ class ReplyReader:
             call_id = call_id or f"call_{secrets.token_hex(12)}"
         return ToolCallDelta(
             index=index,
-            arguments=_clean(arguments or ""),
+            arguments=clean(arguments or ""),
             id=call_id if is_first else None,
             name=name if is_first else None,
             choice=choice,
@@ -209,11 +209,11 @@ class ReplyReader:
         )
         return TokenLogprob(
             id=UNKNOWN_ID,
-            token=_clean(token),
+            token=clean(token),
             bytes=_bytes_of(token),
             logprob=float(number),
             top=tuple(
-                TokenLogprob(id=UNKNOWN_ID, token=_clean(text), bytes=_bytes_of(text), logprob=float(value))
+                TokenLogprob(id=UNKNOWN_ID, token=clean(text), bytes=_bytes_of(text), logprob=float(value))
                 for text, value in ranked
             ),
         )
@@ -252,7 +252,7 @@ class ReplyReader:
             return ""
         if not isinstance(found, str):
             self._bad(name)
-        return _clean(found)
+        return clean(found)
 
     def _count(self, value: Mapping[str, Any], name: str) -> int:
         found = value.get(name)
@@ -276,7 +276,7 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
-def _clean(text: Any) -> Any:
+def clean(text: Any) -> Any:
     """Text without halves of surrogate pairs, which JSON can spell and nothing can encode."""
     if isinstance(text, str) and not text.isascii():
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -287,4 +287,4 @@ def _bytes_of(text: str) -> bytes:
     """The bytes of a token; those that are no text come spelled out."""
     if text.startswith("bytes:"):
         return bytes(int(pair, 16) for pair in _SPELLED.findall(text))
-    return _clean(text).encode()
+    return clean(text).encode()

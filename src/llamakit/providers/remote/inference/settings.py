@@ -14,7 +14,11 @@ from llamakit.providers.shared.remote import RemoteConfig
 from llamakit.providers.shared.vendors import VENDORS, Vendor, vendor_of
 
 _WAITING = ("connect_s", "idle_s", "total_s", "retries", "max_wait_s")
-_OWN = ("vendor", "base_url", "api_key", "api_key_env", "models", "model_names", "max_tokens", "keep_alive")
+SHARED_SETTINGS = frozenset(
+    {"base_url", "api_key", "api_key_env", "models", "model_names", "max_tokens", "keep_alive", *_WAITING}
+)
+"""Settings that every remote provider has. `keep_alive` is for services that can be told."""
+MAX_TOKENS = 4096
 _PLACE = re.compile(r"{(\w+)}")
 _PLACE_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
@@ -30,7 +34,7 @@ class Settings:
     """Models it serves; empty serves whatever the service has."""
     model_names: Mapping[str, str] = field(default_factory=dict)
     """Alias to the service's own name."""
-    max_tokens: int = 4096
+    max_tokens: int = MAX_TOKENS
     """Length of a completion that asks for none, where the service does not say what fits."""
 
 
@@ -42,7 +46,7 @@ def read_settings(config: Mapping[str, Any], environ: Mapping[str, str] | None =
     except KeyError:
         rows = ", ".join(row.name for row in VENDORS)
         raise ConfigError(f"no vendor {config['vendor']!r}. There are: {rows}") from None
-    known = {*_OWN, *_WAITING, *vendor.places}
+    known = {"vendor", *SHARED_SETTINGS, *vendor.places}
     for key in config:
         if key not in known:
             raise ConfigError(f"remote::{vendor.name} has no setting {key!r}{nearest(key, sorted(known))}")
@@ -56,7 +60,7 @@ def read_settings(config: Mapping[str, Any], environ: Mapping[str, str] | None =
         ),
         models=tuple(config.get("models") or ()),
         model_names=dict(config.get("model_names") or {}),
-        **_max_tokens(config),
+        max_tokens=read_max_tokens(config),
     )
 
 
@@ -91,6 +95,14 @@ def read_key(
     return key, variable
 
 
+def read_max_tokens(config: Mapping[str, Any]) -> int:
+    """Length of an answer that asks for none; raises `ConfigError`."""
+    value = config.get("max_tokens", MAX_TOKENS)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+        raise ConfigError(f"max_tokens must be a positive integer, got {value!r}")
+    return value
+
+
 def _base_url(vendor: Vendor, config: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     given = config.get("base_url") or (environ.get(vendor.base_url_env) if vendor.base_url_env else None)
     if given is None:
@@ -113,12 +125,3 @@ def _place(vendor: Vendor, place: str, config: Mapping[str, Any], environ: Mappi
     if _PLACE_VALUE.fullmatch(value) is None:
         raise ConfigError(f"{place} of remote::{vendor.name} is a plain name such as a region, got {value[:80]!r}")
     return value
-
-
-def _max_tokens(config: Mapping[str, Any]) -> dict[str, int]:
-    if "max_tokens" not in config:
-        return {}
-    value = config["max_tokens"]
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-        raise ConfigError(f"max_tokens must be a positive integer, got {value!r}")
-    return {"max_tokens": value}
