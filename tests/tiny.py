@@ -55,7 +55,7 @@ def tiny_checkpoint(path: Path, seed: int = 0, *, dtype: torch.dtype = torch.flo
     vocabulary.mkdir(parents=True)
     train_tiktoken(["a b"], TINY_VOCAB, vocabulary / "tokenizer.model")
     special = llama3_specials(256)
-    model = tiny_llama(seed, **({"vocab_size": TINY_VOCAB} | changes))
+    model = tiny_llama(seed, **({"vocab_size": TINY_VOCAB, "context_length": 4096} | changes))
     ends = tuple(special[name] for name in ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"))
     generation = Generation(bos_id=special["<|begin_of_text|>"], eos_ids=ends)
     return save_hf(model, model.config, path, dtype=dtype, generation=generation, tokenizer=vocabulary)

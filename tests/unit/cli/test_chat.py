@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.ondisk import write_tiny_model
+from tests.tiny import tiny_checkpoint
 
 from llamakit.cli.chat import Chat, run_chat
 from llamakit.cli.lines import read_message
@@ -24,7 +24,7 @@ from llamakit.runtime.opening import LoadOptions
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model on the disk."""
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny", context_length=2048)
 
 
 @pytest.fixture

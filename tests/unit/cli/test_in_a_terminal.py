@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.ondisk import write_tiny_model
+from tests.tiny import tiny_checkpoint
 
 import llamakit
 
@@ -68,7 +68,7 @@ def _take_terminal() -> None:
 
 
 def test_a_person_chats(tmp_path: Path) -> None:
-    model = write_tiny_model(tmp_path / "tiny")
+    model = tiny_checkpoint(tmp_path / "tiny", context_length=65_536)
     terminal = Terminal(
         "run",
         str(model),
@@ -77,7 +77,7 @@ def test_a_person_chats(tmp_path: Path) -> None:
         "-t",
         "0",
         "-n",
-        "1500",
+        "60000",
         "--no-speculation",
         "--threads",
         "1",

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.ondisk import write_tiny_model
+from tests.tiny import tiny_checkpoint
 
 from llamakit.cli import doctor, env
 from llamakit.kernels import machine
@@ -14,7 +14,7 @@ from llamakit.kernels import machine
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_tiny_model(tmp_path_factory.mktemp("models") / "tiny"))
+    return str(tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny", context_length=2048))
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_doctor_finds_what_is_missing(llama) -> None:
 
 
 def test_doctor_is_content_with_a_whole_installation(llama, world: Path) -> None:
-    write_tiny_model(world / "embedded" / "cria")
+    tiny_checkpoint(world / "embedded" / "cria")
     (world / "embedded" / "cria" / "card.json").write_text('{"name": "cria"}')
     result = llama("doctor")
     assert result.exit_code == 0, result.output
@@ -160,7 +160,7 @@ def test_prompt_formats_by_example(llama, tiny: str, world: Path) -> None:
     assert data["format"] == "guard3" and "BEGIN UNSAFE CONTENT CATEGORIES" in data["examples"][0]["text"]
     missing = llama("model", "prompt-format", "--model-id", "llama2")
     assert missing.exit_code == 1 and "--tokenizer" in missing.stderr
-    write_tiny_model(world / "embedded" / "cria")
+    tiny_checkpoint(world / "embedded" / "cria")
     (world / "embedded" / "cria" / "card.json").write_text('{"prompt_format": "llama3.2"}')
     assert llama("model", "prompt-format", "--model-id", "llama3.1").stdout.startswith("Prompt format llama3.1")
     assert llama("model", "prompt-format", "--model-id", "cria").stdout.startswith("Prompt format llama3.2")
@@ -168,7 +168,7 @@ def test_prompt_formats_by_example(llama, tiny: str, world: Path) -> None:
 
 
 def test_show_of_the_model_of_the_package_is_its_card(llama, world: Path) -> None:
-    write_tiny_model(world / "embedded" / "cria")
+    tiny_checkpoint(world / "embedded" / "cria")
     card = {"about": "A small model.", "prompt_format": "llama3.2", "scores": {"how": "exact", "held": {"tools": 0.91}}}
     (world / "embedded" / "cria" / "card.json").write_text(json.dumps(card))
     result = llama("show", "cria")

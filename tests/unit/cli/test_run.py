@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.ondisk import write_tiny_model
+from tests.tiny import tiny_checkpoint
 
 from llamakit.hub import store
 from llamakit.hub.modelfile import Modelfile
@@ -16,7 +16,7 @@ QUICK = ("--max-tokens", "6", "--temperature", "0", "--threads", "1", "--format"
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_tiny_model(tmp_path_factory.mktemp("models") / "tiny"))
+    return str(tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny", context_length=2048))
 
 
 def test_words_are_answered(llama, tiny: str) -> None:

@@ -24,7 +24,7 @@ OPTIONS = LoadOptions(dtype="float32", threads=1, prompt_format="llama3.2", cach
 
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory: pytest.TempPathFactory):
-    path = tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny", context_length=4096)
+    path = tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
     with LLM.load(str(path), options=OPTIONS) as loaded:
         yield loaded
 
