@@ -6,14 +6,13 @@ answers, or what a model does with a role.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from llamakit.api.images import to_image
 from llamakit.api.inference import ToolChoice
 from llamakit.api.limits import LIMITS
 from llamakit.api.wire import FIRST, LIST, TEXT, TEXT_OR_LIST, Wire, found
@@ -21,7 +20,6 @@ from llamakit.core.errors import InvalidRequest
 from llamakit.core.messages import ImagePart, Message, Part, TextPart, ToolCall, ToolSpec
 
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 
 
 class CacheBreakpoint(Wire):
@@ -378,14 +376,7 @@ def _image(url: str, param: str) -> ImagePart:
         raise InvalidRequest(
             f"{param} must be a data URL such as data:image/png;base64,...; addresses are not fetched", param=param
         )
-    if kind not in IMAGE_TYPES:
-        raise InvalidRequest(f"{param} must hold one of {', '.join(IMAGE_TYPES)}, got {found(kind)}", param=param)
-    if len(data) * 3 // 4 > LIMITS.image_bytes:
-        raise InvalidRequest(f"{param} holds more than {LIMITS.image_bytes} bytes", param=param)
-    try:
-        return ImagePart(data=base64.b64decode(data, validate=True), mime=kind)
-    except binascii.Error as fault:
-        raise InvalidRequest(f"{param} is not base64: {fault}", param=param) from None
+    return to_image(data, param, kind=kind)
 
 
 def to_tools(tools: Sequence[WireTool] | None) -> tuple[ToolSpec, ...]:
