@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory of the run; an unfinished run goes on")
     parser.add_argument("--steps", type=int, default=CriaConfig().num_steps, help="updates of the whole run")
     parser.add_argument("--ship", type=Path, help="directory to be replaced by the finished, measured model")
-    parser.add_argument("--tests", type=int, default=50, help="test examples of each task and split")
+    parser.add_argument("--tests", type=int, default=30, help="test examples of each task and split")
     parser.add_argument("--eager", action="store_true", help="do not compile, also where a C++ compiler is found")
     chosen = parser.parse_args()
     compiled = not chosen.eager and any(shutil.which(name) for name in ("c++", "g++", "clang++"))

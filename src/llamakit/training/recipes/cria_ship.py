@@ -35,11 +35,11 @@ _LIMITS = (
     "It knows a generated phone world and a few dozen facts, and almost nothing else.",
     "English only.",
     "It summarises, lists action items and answers questions by copying; sentences unlike those of its world are "
-    "often left out or changed, and names it never saw can come out misspelled.",
-    "Its sums are learned by heart and often wrong beyond small numbers.",
+    "often left out, changed or said twice, and names it never saw can come out misspelled.",
+    "Its sums are wrong more often than right.",
     "It calls tools whose requests look like its training requests; check arguments before acting on them.",
     "It was given a few refusals, not safety training. Do not put it in front of the public.",
-    "One training run with one seed; no preference tuning, no distillation.",
+    "One short training run with one seed; no preference tuning, no distillation.",
 )
 
 
