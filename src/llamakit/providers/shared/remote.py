@@ -26,6 +26,7 @@ from llamakit.core.errors import (
 )
 from llamakit.outbound.client import OutboundClient, OutboundLimits, Reply
 from llamakit.outbound.policy import OutboundPolicy
+from llamakit.providers.shared.aws import Sign
 from llamakit.providers.shared.refusals import refusal
 from llamakit.providers.shared.sse import EventReader
 
@@ -44,6 +45,8 @@ class RemoteConfig:
     """Its name in messages."""
     base_url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    sign: Sign | None = field(default=None, repr=False)
+    """Makes the headers that a request is signed by, where a key in the headers is not enough."""
     key_hint: str = "check the key"
     """What to do when it refuses our key."""
     connect_s: float = 10.0
@@ -160,10 +163,14 @@ class Remote:
         )
         deadline = asyncio.get_running_loop().time() + config.total_s
         headers = {"accept": "text/event-stream, application/json" if streams else "application/json"}
+        headers |= config.headers
+        content = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        if content is not None:
+            headers["content-type"] = "application/json"
+        if config.sign is not None:
+            headers |= config.sign(method, url, content or b"", headers)
         try:
-            async with self._client.stream(
-                method, url, headers=headers | dict(config.headers), json=body, limits=limits
-            ) as reply:
+            async with self._client.stream(method, url, headers=headers, content=content, limits=limits) as reply:
                 if not reply.ok:
                     raise refusal(self.service, config.key_hint, reply.status, reply.headers, await _some(reply))
                 media = reply.headers.get("content-type", "").partition(";")[0].strip().lower()

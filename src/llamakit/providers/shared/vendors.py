@@ -40,6 +40,8 @@ class Vendor:
     key_env: str | None = None
     needs_key: bool = True
     key_header: Literal["authorization", "api-key"] = "authorization"
+    aws_service: str | None = None
+    """Name that AWS's signatures have for it: without a key, requests are signed with the variables of AWS."""
     places: Mapping[str, str] = field(default_factory=dict)
     """Place in `base_url` to the variable that fills it where no setting does."""
     takes: frozenset[str] = _OPENAI
@@ -322,6 +324,7 @@ VENDORS: tuple[Vendor, ...] = (
         base_url_env="AWS_BEDROCK_BASE_URL",
         places={"region": "AWS_REGION"},
         key_env="AWS_BEARER_TOKEN_BEDROCK",
+        aws_service="bedrock",
         takes=_OPENAI - {"n", "logprobs", "embeddings"},
         max_tokens="max_completion_tokens",
         lists_models=False,

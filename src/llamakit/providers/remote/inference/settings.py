@@ -10,6 +10,7 @@ from typing import Any
 
 from llamakit.core.config import Secret, nearest
 from llamakit.core.errors import ConfigError
+from llamakit.providers.shared.aws import Signer
 from llamakit.providers.shared.remote import RemoteConfig
 from llamakit.providers.shared.vendors import VENDORS, Vendor, vendor_of
 
@@ -71,12 +72,30 @@ def waiting(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def key_headers(vendor: Vendor, config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """The header that carries the key, and what to do when it is refused."""
+    if vendor.aws_service is not None and (signer := _signer(vendor.aws_service, vendor, config, environ)) is not None:
+        return {"sign": signer, "key_hint": "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"}
     key, variable = read_key(vendor.name, vendor.key_env, config, environ, needs_key=vendor.needs_key)
     hint = f"check {variable}" if variable else "give it an api_key"
     if key is None:
         return {"key_hint": hint}
     value = f"Bearer {key.reveal()}" if vendor.key_header == "authorization" else key.reveal()
     return {"headers": {vendor.key_header: value}, "key_hint": hint}
+
+
+def _signer(service: str, vendor: Vendor, config: Mapping[str, Any], environ: Mapping[str, str]) -> Signer | None:
+    """The signer of AWS's own variables; None where there is a key, which comes first, or no key pair."""
+    key_id, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+    has_key = config.get("api_key") or environ.get(config.get("api_key_env") or vendor.key_env or "")
+    if has_key or not key_id or not secret:
+        return None
+    session = environ.get("AWS_SESSION_TOKEN")
+    return Signer(
+        region=_place(vendor, "region", config, environ),
+        service=service,
+        key_id=key_id,
+        secret=Secret(secret),
+        session=Secret(session) if session else None,
+    )
 
 
 def read_key(
