@@ -20,6 +20,7 @@ from llamakit.runtime.tool_choice import tool_constraint
 from llamakit.text.formats.format import OutputParser, PromptFormat
 from llamakit.text.formats.infill import infill_prompt
 from llamakit.text.formats.plain import PlainParser
+from llamakit.text.specials import PYTHON_TAG
 from llamakit.text.tokenizer import Tokenizer
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(SamplingParams))
@@ -118,7 +119,9 @@ class Prompter:
 
     def _call_constraint(self, ask: Ask, sampling: SamplingParams) -> Constraint | None:
         style = ask.options.tool_style or self.format.tool_style
-        constraint = tool_constraint(ask, style) if style is not None else None
+        if style is None:
+            return None
+        constraint = tool_constraint(ask, style, python_tag=PYTHON_TAG in self.tokenizer.special)
         if constraint is None:
             return None
         if sampling.constraint is not None:

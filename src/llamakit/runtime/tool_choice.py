@@ -17,8 +17,10 @@ from llamakit.core.messages import ToolSpec
 from llamakit.core.sampling import Constraint
 from llamakit.runtime.ask import Ask, NamedTool
 from llamakit.text.formats.format import ToolStyle
+from llamakit.text.specials import PYTHON_TAG
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
+_STRINGS = (r'/"([^"\\\n]|\\.)*"/', r"/'([^'\\\n]|\\.)*'/")
 _SCALARS = {
     "integer": r"/-?(0|[1-9][0-9]{0,17})/",
     "number": r"/-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?/",
@@ -27,18 +29,23 @@ _SCALARS = {
 }
 
 
-def tool_constraint(ask: Ask, style: ToolStyle) -> Constraint | None:
-    """What the answer must match so that the asked-for calls happen; None where the model is free."""
+def tool_constraint(ask: Ask, style: ToolStyle, *, python_tag: bool = False) -> Constraint | None:
+    """What the answer must match so that the asked-for calls happen; None where the model is free.
+
+    `python_tag`: the vocabulary has that control token, with which models of Llama 3.2 may open a list of calls.
+    """
     if not ask.tools or ask.tool_choice == "none":
         return None
+    opener = f"{PYTHON_TAG}? " if python_tag else ""
     if isinstance(ask.tool_choice, NamedTool):
         forced: Sequence[ToolSpec] = [tool for tool in ask.tools if tool.name == ask.tool_choice.name]
     elif ask.tool_choice == "required":
         forced = ask.tools
     else:
-        return _free_or_strict(ask.tools, style, ask.parallel_tool_calls) if _has_strict(ask.tools) else None
+        return _free_or_strict(ask, style, opener) if _has_strict(ask.tools) else None
     if style == "python_list":
-        return Constraint(kind="grammar", source="start: list\n" + _python_list(forced, ask.parallel_tool_calls))
+        rules = _python_list(forced, ask.parallel_tool_calls)
+        return Constraint(kind="grammar", source=f"start: {opener}list\n{rules}")
     if style == "function_tag":
         return Constraint(kind="grammar", source="start: tags\n" + _function_tags(forced, ask.parallel_tool_calls))
     return Constraint(kind="json_schema", source=json.dumps(_json_call(forced)))
@@ -48,10 +55,12 @@ def _has_strict(tools: Sequence[ToolSpec]) -> bool:
     return any(tool.strict for tool in tools)
 
 
-def _free_or_strict(tools: Sequence[ToolSpec], style: ToolStyle, parallel: bool) -> Constraint:
+def _free_or_strict(ask: Ask, style: ToolStyle, opener: str) -> Constraint:
     """Plain text, or calls that fit: what opens like a call has to be one."""
+    tools, parallel = ask.tools, ask.parallel_tool_calls
     if style == "python_list":
-        return Constraint(kind="grammar", source="start: list | /[^\\[](.|\\n)*/\n" + _python_list(tools, parallel))
+        rules = _python_list(tools, parallel)
+        return Constraint(kind="grammar", source=f"start: {opener}list | /[^\\[](.|\\n)*/\n{rules}")
     if style == "function_tag":
         return Constraint(kind="grammar", source="start: tags | /[^<](.|\\n)*/\n" + _function_tags(tools, parallel))
     schema = json.dumps(_json_call(tools))
@@ -126,18 +135,21 @@ def _value(schema: Any) -> str:
         return "%json {}"
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])
-        return "(" + " | ".join(json.dumps(_python_literal(value)) for value in values) + ")"
+        spellings = [spelling for value in values for spelling in _python_literals(value)]
+        return "(" + " | ".join(json.dumps(spelling) for spelling in spellings) + ")"
     kind = schema.get("type")
     if kind == "string":
-        return "/'([^'\\\\\\n]|\\\\.)*'/"
+        return "(" + " | ".join(_STRINGS) + ")"
     if isinstance(kind, str) and kind in _SCALARS:
         return _SCALARS[kind]
     return "%json " + json.dumps(dict(schema))
 
 
-def _python_literal(value: Any) -> str:
+def _python_literals(value: Any) -> list[str]:
+    """The ways to write a value: strings in either quotes."""
     if value is None or isinstance(value, bool):
-        return str(value)
+        return [str(value)]
     if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
-    return json.dumps(value)
+        single = value.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+        return [json.dumps(value, ensure_ascii=False), f"'{single}'"]
+    return [json.dumps(value)]

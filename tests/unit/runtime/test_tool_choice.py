@@ -54,6 +54,7 @@ def accepts(constraint: Constraint, text: str) -> bool:
         (r"[create_event(title='it\'s late', minutes=30)]", True),
         ("""[create_event(title='x', minutes=3, kind='it\\'s', who=["a"], private=True)]""", True),
         ("[create_event(title='x', minutes=3, private=False)]", True),
+        ('[create_event(title="a \\"b\\"", minutes=3, kind="it\'s")]', True),
         ("[ping()]", True),
         ("[opt(b=2.5), ping(), opt()]", True),
         ("[opt(a='x', b=-1)]", True),
