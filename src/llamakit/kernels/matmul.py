@@ -29,7 +29,8 @@ def linear(x: Tensor, weight: Tensor | PackedWeight) -> Tensor:
     """
     if isinstance(weight, PackedWeight):
         return packed_linear(x, weight)
-    if torch.is_grad_enabled() or x.device.type != "cpu":
+    # Two dtypes meet under autocast only, which casts inside PyTorch's own product.
+    if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != weight.dtype:
         return F.linear(x, weight)
     if native.is_traced(x):
         return torch.ops.llamakit.linear(x, weight)

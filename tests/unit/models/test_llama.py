@@ -163,3 +163,9 @@ def test_rope_rows_do_not_depend_on_who_asked() -> None:
 def test_impossible_shapes_are_refused(changes: dict) -> None:
     with pytest.raises(ConfigError):
         tiny_config(**changes)
+
+
+def test_autocast_without_gradients_runs() -> None:
+    model = tiny_llama(0)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(torch.zeros(1, 3, dtype=torch.int64)).isfinite().all()
