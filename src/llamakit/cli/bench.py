@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llamakit.cli.options import Context, Device, Dtype, Threads, load_llm
+from llamakit.cli.options import Context, Device, Dtype, Quantize, Threads, load_llm
 from llamakit.cli.terminal import put_facts, put_json, say, size, working
 from llamakit.core.errors import ConfigError, EngineStopped
 from llamakit.core.messages import Done
@@ -57,6 +57,7 @@ def command(
     threads: Threads = None,
     device: Device = None,
     dtype: Dtype = None,
+    quantize: Quantize = None,
     context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -69,7 +70,9 @@ def command(
     that fits into the processor's cache can read faster than memory and so exceed 100 %.
     """
     started = time.perf_counter()
-    llm = load_llm(model, context=context, threads=threads, device=device, dtype=dtype, speculation=False)
+    llm = load_llm(
+        model, context=context, threads=threads, device=device, dtype=dtype, quantize=quantize, speculation=False
+    )
     load_s = time.perf_counter() - started
     with llm:
         if prompt_tokens + new_tokens > llm.context:

@@ -21,6 +21,7 @@ Context = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with; by default one per physical core.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Quantize = Annotated[str | None, typer.Option(help="Pack the weights as they load: none, int8 or int4.")]
 Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
 
 
@@ -41,6 +42,7 @@ def load_llm(
     threads: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    quantize: str | None = None,
     prompt_format: str | None = None,
     speculation: bool = True,
     draft: str | None = None,
@@ -48,6 +50,7 @@ def load_llm(
 ) -> LLM:
     """The model `name` (the settings' own by default), pulled first if the person agrees, loaded."""
     flags: dict[str, Any] = {"model": name, "context": context, "threads": threads, "device": device, "dtype": dtype}
+    flags["quantize"] = quantize
     settings = load(Settings, file=config_path(), flags=flags | ({"offline": True} if offline else {})).value
     ensure_here(settings.model, offline=settings.offline)
     require_torch()
@@ -57,6 +60,7 @@ def load_llm(
 
         options = LoadOptions(
             dtype=settings.dtype,
+            quantize=settings.quantize,
             device=settings.device,
             threads=settings.threads,
             context=settings.context,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llamakit.cli.options import Context, Device, Dtype, Threads, complete_model, load_llm
+from llamakit.cli.options import Context, Device, Dtype, Quantize, Threads, complete_model, load_llm
 from llamakit.cli.piped import read_piped
 from llamakit.cli.speaking import Spoken, as_json, say_speed, speak, stdout_shower
 from llamakit.cli.terminal import put_json
@@ -59,6 +59,7 @@ def command(
     threads: Threads = None,
     device: Device = None,
     dtype: Dtype = None,
+    quantize: Quantize = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use only what is here.")] = False,
 ) -> None:
     """\b
@@ -85,6 +86,7 @@ def command(
             threads=threads,
             device=device,
             dtype=dtype,
+            quantize=quantize,
             prompt_format=prompt_format,
             speculation=speculation,
             draft=draft,

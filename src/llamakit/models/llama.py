@@ -54,7 +54,7 @@ class Llama(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.model.embed_tokens.weight.device
+        return self.model.norm.weight.device
 
     @property
     def dtype(self) -> torch.dtype:

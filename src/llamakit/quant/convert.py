@@ -38,6 +38,12 @@ def quantize(model: nn.Module, scheme: str, *, progress: Progress | None = None)
     return model
 
 
+def packed_bytes(model: nn.Module) -> int:
+    """Bytes of all packed weights in `model`."""
+    kinds = (QuantizedLinear, QuantizedEmbedding)
+    return sum(module.weight.num_bytes for module in model.modules() if isinstance(module, kinds))
+
+
 def matrices(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every linear layer and embedding that still has a float weight, by name."""
     for name, module in model.named_modules():
