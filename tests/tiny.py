@@ -12,7 +12,7 @@ from llamakit.checkpoints.save import save_hf
 from llamakit.core.model_config import ModelConfig
 from llamakit.models.llama import Llama, initialize
 from llamakit.text.specials import llama3_specials
-from llamakit.text.train_bpe import train_tiktoken
+from llamakit.text.tiktoken_file import write_ranks
 
 TINY_VOCAB = 512
 """256 bytes and the 256 control tokens of Llama 3."""
@@ -53,7 +53,7 @@ def tiny_checkpoint(path: Path, seed: int = 0, *, dtype: torch.dtype = torch.flo
     """A Hugging Face directory with random weights and a byte-level tokenizer in the Llama 3 format."""
     vocabulary = path.parent / f"{path.name}-tokenizer"
     vocabulary.mkdir(parents=True)
-    train_tiktoken(["a b"], TINY_VOCAB, vocabulary / "tokenizer.model")
+    write_ranks(vocabulary / "tokenizer.model", [bytes([byte]) for byte in range(256)])
     special = llama3_specials(256)
     model = tiny_llama(seed, **({"vocab_size": TINY_VOCAB, "context_length": 4096} | changes))
     ends = tuple(special[name] for name in ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"))

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import jsonschema
 import pytest
 from tests.serving import echo_stack, served
-from tests.tinycheckpoint import write_tiny_checkpoint
+from tests.tiny import tiny_checkpoint
 
 from llamakit.api.inference import (
     ChatRequest,
@@ -100,7 +100,7 @@ async def echo_subject() -> AsyncIterator[Subject]:
 @asynccontextmanager
 async def local_subject() -> AsyncIterator[Subject]:
     with TemporaryDirectory() as directory:
-        checkpoint = write_tiny_checkpoint(Path(directory) / "tiny")
+        checkpoint = tiny_checkpoint(Path(directory) / "tiny")
         settings = {"models": (str(checkpoint),), "threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
         provider = build_local(settings, {})
         yield Subject(provider=provider, model="tiny")
@@ -120,7 +120,7 @@ async def remote_subject() -> AsyncIterator[Subject]:
 async def remote_local_subject() -> AsyncIterator[Subject]:
     """The same around the engine."""
     with TemporaryDirectory() as directory:
-        checkpoint = write_tiny_checkpoint(Path(directory) / "tiny")
+        checkpoint = tiny_checkpoint(Path(directory) / "tiny")
         settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
         config = ServeConfig(models=(str(checkpoint),), provider_config=settings, preload=False)
         with served(build_stack(config), preload=False) as server:

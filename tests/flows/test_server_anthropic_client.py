@@ -8,7 +8,7 @@ import anthropic
 import httpx2
 import pytest
 from tests.serving import Served, served
-from tests.tinycheckpoint import write_tiny_checkpoint
+from tests.tiny import tiny_checkpoint
 
 from llamakit.core.config import Secret
 from llamakit.core.errors import EngineStopped
@@ -283,7 +283,7 @@ def test_a_stream_that_fails_ends_with_an_error_event():
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    checkpoint = write_tiny_checkpoint(tmp_path_factory.mktemp("anthropic") / "tiny")
+    checkpoint = tiny_checkpoint(tmp_path_factory.mktemp("anthropic") / "tiny")
     settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
     config = ServeConfig(models=(str(checkpoint),), provider_config=settings)
     with served(build_stack(config)) as running, client_of(running, timeout=60) as client:

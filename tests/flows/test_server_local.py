@@ -9,7 +9,7 @@ import httpx2
 import openai
 import pytest
 from tests.serving import served
-from tests.tinycheckpoint import write_tiny_checkpoint
+from tests.tiny import tiny_checkpoint
 
 from llamakit.stack.build import build_stack
 from llamakit.stack.run_config import ServeConfig
@@ -17,7 +17,7 @@ from llamakit.stack.run_config import ServeConfig
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    checkpoint = write_tiny_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
+    checkpoint = tiny_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
     settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
     config = ServeConfig(models=(str(checkpoint),), provider_config=settings)
     with served(build_stack(config)) as running:

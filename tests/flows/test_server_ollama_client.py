@@ -10,7 +10,7 @@ import ollama
 import pytest
 from tests.fakehub import FakeHub, Repo
 from tests.serving import MODELS, echo_stack, served
-from tests.tinycheckpoint import write_tiny_checkpoint
+from tests.tiny import tiny_checkpoint
 
 from llamakit.core.config import Secret
 from llamakit.core.errors import EngineStopped
@@ -329,7 +329,7 @@ def test_a_key_is_wanted_and_sent():
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    checkpoint = write_tiny_checkpoint(tmp_path_factory.mktemp("ollama") / "tiny")
+    checkpoint = tiny_checkpoint(tmp_path_factory.mktemp("ollama") / "tiny")
     settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
     config = ServeConfig(models=(str(checkpoint),), provider_config=settings)
     with client_of(build_stack(config)) as client:
