@@ -104,14 +104,19 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
 
 
 class _Body(httpx2.AsyncByteStream):
-    """A response body whose errors are the HTTP library's public ones."""
+    """A response body of bounded size, whose errors are the HTTP library's public ones."""
 
-    def __init__(self, pieces: AsyncIterable[bytes]) -> None:
+    def __init__(self, pieces: AsyncIterable[bytes], max_bytes: int) -> None:
         self._pieces = pieces
+        self._max_bytes = max_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._max_bytes
         try:
             async for piece in self._pieces:
+                left -= len(piece)
+                if left < 0:
+                    raise httpx2.ReadError(f"the answer has more than {self._max_bytes} bytes")
                 yield piece
         except _LOW_ERRORS as error:
             raise _raised(error) from error
@@ -141,8 +146,11 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         resolver: Resolver = resolve,
         roots: ssl.SSLContext | None = None,
         max_connections: int = 256,
+        max_bytes: int = 1 << 40,
     ) -> None:
+        """`max_bytes`: of one answer's body as it is sent, for libraries that set no limit of their own."""
         self._policy = policy
+        self._max_bytes = max_bytes
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=roots or trusted_roots(),
             max_connections=max_connections,
@@ -177,7 +185,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         if not isinstance(body, AsyncIterable):
             raise TypeError("the response's body must be readable asynchronously")
         return httpx2.Response(
-            status_code=reply.status, headers=reply.headers, stream=_Body(body), extensions=reply.extensions
+            status_code=reply.status,
+            headers=reply.headers,
+            stream=_Body(body, self._max_bytes),
+            extensions=reply.extensions,
         )
 
     async def aclose(self) -> None:

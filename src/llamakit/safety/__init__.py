@@ -1,0 +1,1 @@
+"""Safety: what a conversation is judged by, and the door every judge stands behind."""
