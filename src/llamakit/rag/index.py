@@ -136,7 +136,10 @@ class Library:
         """Remove a collection, its documents and chunks."""
         collections = COLLECTIONS.of(self._database, owner)
         await collections.get(collection)
-        await self._store.drop(owner, collection)
+        try:
+            await self._store.drop(owner, collection)
+        except NotFound:
+            pass  # a kill between the row and the store, in making or in dropping, left only the row
         await DOCUMENTS.of(self._database, owner).delete_where({"collection": collection})
         await collections.delete(collection)
 

@@ -145,6 +145,13 @@ async def test_a_collection_is_made_once(filled: Library):
         await filled.create("ann", "c1", "words")
 
 
+async def test_a_collection_half_made_or_half_dropped_can_be_dropped(stores, filled: Library):
+    await stores[1].drop("ann", "c1")
+    await filled.drop("ann", "c1")
+    await filled.create("ann", "c1", "words")
+    assert await filled.search("ann", "c1", "wool") == []
+
+
 async def test_chunks_with_vectors_of_their_own(filled: Library):
     chunk = Chunk("given", None, 0, 5, 1)
     await filled.add("ann", "c1", "own", "own.txt")
