@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llamakit.kernels import native
+from llamakit.kernels.cpu.library import dense_matrix
 from llamakit.kernels.packed import PackedWeight, packed_linear
 
 TILE_ROWS = 32
@@ -40,7 +41,7 @@ def linear(x: Tensor, weight: Tensor | PackedWeight) -> Tensor:
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
     library = native.library()
     if library is not None and native.takes(x, weight) and weight.stride(-1) == 1:
-        return library.linear(x, weight, native.num_threads())
+        return library.linear(x, dense_matrix(weight), native.num_threads())
     rows = x.reshape(-1, x.shape[-1])
     return _tiled(rows, weight).reshape(*x.shape[:-1], weight.shape[0])
 

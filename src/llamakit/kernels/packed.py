@@ -58,10 +58,13 @@ class PackedWeight:
         if found != wanted:
             raise ValueError(f"a packed [{self.columns}, {self.depth}] wants {wanted} elements, got {found}")
         multipliers = None if self.multipliers is None else self.multipliers.data_ptr()
-        matrix = Matrix(
-            self.codes.data_ptr(), multipliers, self.scales.data_ptr(), self.columns, self.depth, self.rotation
-        )
+        pointers = self.codes.data_ptr(), multipliers, self.scales.data_ptr()
+        matrix = Matrix(None, 0, *pointers, self.columns, self.depth, self.rotation)
         object.__setattr__(self, "matrix", matrix)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A copy gets tensors, and so addresses, of its own."""
+        return PackedWeight, (self.codes, self.multipliers, self.scales, self.columns, self.depth, self.rotation)
 
     @property
     def bits(self) -> Bits:
@@ -180,7 +183,7 @@ def packed_linear(x: Tensor, weight: PackedWeight) -> Tensor:
         raise ValueError(f"a packed weight of depth {weight.depth} cannot take rows of {x.shape[-1]} values")
     library = native.library()
     if library is not None and native.takes(x):
-        return library.packed_linear(x, weight.matrix, native.num_threads())
+        return library.linear(x, weight.matrix, native.num_threads())
     codes, scales = activations(x.reshape(-1, x.shape[-1]), weight.rotation)
     sums = _exact_product(codes, weight.whole_numbers)
     out = sums.float() * weight.scales[: weight.columns] * scales

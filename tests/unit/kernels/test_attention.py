@@ -27,12 +27,13 @@ SHAPES = {
         "block_tokens": 8,
     },
     "long pasts, shared out": {
-        "sequences": [(1, 900), (1, 660)],
+        "sequences": [(1, 2300), (20, 1100), (1, 1024), (3, 2049)],
         "heads": 8,
-        "kv_heads": 1,
-        "dim": 128,
+        "kv_heads": 2,
+        "dim": 64,
         "block_tokens": 64,
     },
+    "one key head": {"sequences": [(1, 900), (2, 130)], "heads": 20, "kv_heads": 1, "dim": 128, "block_tokens": 128},
     "odd dim, single slots": {"sequences": [(20, 150)], "heads": 4, "kv_heads": 4, "dim": 10, "block_tokens": 1},
 }
 DTYPES = [

@@ -13,7 +13,7 @@ import torch
 from llamakit.core.errors import ConfigError
 from llamakit.kernels import native
 from llamakit.kernels.cpu import build
-from llamakit.kernels.cpu.library import Library
+from llamakit.kernels.cpu.library import Library, dense_matrix
 from llamakit.kernels.matmul import linear
 
 
@@ -108,7 +108,7 @@ def test_callers_on_many_threads_do_not_disturb_each_other(library: Library) -> 
     def work(index: int) -> None:
         with torch.no_grad():
             for _ in range(30):
-                if not torch.equal(library.linear(xs[index], weight, 3), expected[index]):
+                if not torch.equal(library.linear(xs[index], dense_matrix(weight), 3), expected[index]):
                     wrong.append(index)
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
@@ -122,12 +122,13 @@ def test_callers_on_many_threads_do_not_disturb_each_other(library: Library) -> 
 FORKED = """
 import os, torch
 from llamakit.kernels import native
+from llamakit.kernels.cpu.library import dense_matrix
 library = native.library()
 x, weight = torch.randn(20, 300), torch.randn(400, 300)
-expected = library.linear(x, weight, 2)
+expected = library.linear(x, dense_matrix(weight), 2)
 child = os.fork()
 if child == 0:
-    os._exit(0 if torch.equal(library.linear(x, weight, 2), expected) else 1)
+    os._exit(0 if torch.equal(library.linear(x, dense_matrix(weight), 2), expected) else 1)
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 

@@ -96,21 +96,10 @@ inline Activations cut_activations(void* memory, int64_t rows, int64_t depth, bo
     return a;
 }
 
-// One row of T, rotated, to bytes; `buffer` holds steps * 64 floats.
+// A row of T as float32.
 template <class T>
-inline void activate_row(const T* x, int64_t depth, int64_t rotation, float* buffer, const Activations& to, int64_t row) {
-    for_lanes(depth, [&](int64_t i, int count) { set(buffer + i, get(x + i, count), count); });
-    for (int64_t i = depth; i < to.steps * kStep; ++i) buffer[i] = 0.0f;
-    if (rotation) rotate_blocks(buffer, depth, rotation);
-    quantize_row(buffer, to, row);
-}
-
-template <class T>
-void activate(const T* x, int64_t depth, int64_t rotation, const Activations& to, int threads) {
-    for_rows(threads, to.rows, depth * 4, [&](int64_t row) {
-        float* buffer = static_cast<float*>(scratch(kPerTask, to.steps * kStep * sizeof(float)));
-        activate_row(x + row * depth, depth, rotation, buffer, to, row);
-    });
+INLINE void widen_row(const T* x, int64_t depth, float* to) {
+    for_lanes(depth, [&](int64_t i, int count) { set(to + i, get(x + i, count), count); });
 }
 
 }  // namespace

@@ -39,7 +39,10 @@ const Level& level() {
     return *now;
 }
 
-PackedMatrix packed(const lk_matrix& m) { return {m.codes, m.multipliers, m.scales, m.columns, m.depth, m.rotation}; }
+Matrix matrix(const lk_matrix& m) {
+    const Kind kind = m.dense ? Kind::kDense : m.multipliers ? Kind::kNibbles : Kind::kBytes;
+    return {kind, m.dense, m.stride, m.codes, m.multipliers, m.scales, m.columns, m.depth, m.rotation};
+}
 
 }  // namespace
 }  // namespace llamakit
@@ -66,30 +69,41 @@ int lk_select(const char* name) {
     return 0;
 }
 
-void lk_linear(int dtype, const void* x, int64_t x_stride, const void* weight, int64_t weight_stride, void* out,
-               int64_t rows, int64_t columns, int64_t depth, int threads) {
-    if (rows == 0 || columns == 0) return;
-    if (depth == 0) {
-        std::memset(out, 0, static_cast<size_t>(rows * columns) * (dtype == kF32 ? 4 : 2));
+void lk_linear(int dtype, const void* x, const lk_matrix* weight, void* out, int64_t rows, int threads) {
+    if (rows == 0 || weight->columns == 0) return;
+    if (weight->depth == 0) {
+        std::memset(out, 0, static_cast<size_t>(rows * weight->columns) * (dtype == kF32 ? 4 : 2));
         return;
     }
-    const LinearArgs args{x, weight, out, x_stride, weight_stride, columns, rows, columns, depth};
-    level().linear(static_cast<Dtype>(dtype), args, threads);
+    level().linear(static_cast<Dtype>(dtype), x, matrix(*weight), out, rows, threads);
 }
 
-void lk_packed_linear(int dtype, const void* x, const lk_matrix* weight, void* out, int64_t rows, int threads) {
-    if (rows == 0 || weight->columns == 0) return;
-    level().packed_linear(static_cast<Dtype>(dtype), x, packed(*weight), out, rows, threads);
+void lk_attention_inputs(int dtype, const void* x, const void* gain, float eps, const lk_matrix* q, const lk_matrix* k,
+                         const lk_matrix* v, const float* cos, const float* sin, void* q_out, void* k_out, void* v_out,
+                         int64_t tokens, int64_t dim, int threads) {
+    if (tokens == 0) return;
+    level().attention_inputs({static_cast<Dtype>(dtype), x, gain, eps, matrix(*q), matrix(*k), matrix(*v), cos, sin,
+                              q_out, k_out, v_out, tokens, dim},
+                             threads);
+}
+
+void lk_feed_forward(int dtype, const void* x, const void* mixed, const void* gain, float eps, const lk_matrix* o,
+                     const lk_matrix* gate, const lk_matrix* up, const lk_matrix* down, void* out, int64_t tokens,
+                     int threads) {
+    if (tokens == 0) return;
+    level().feed_forward({static_cast<Dtype>(dtype), x, mixed, gain, eps, matrix(*o), matrix(*gate), matrix(*up),
+                          matrix(*down), out, tokens},
+                         threads);
 }
 
 void lk_pack(int dtype, const void* weight, int64_t stride, const lk_matrix* to, int threads) {
-    level().pack(static_cast<Dtype>(dtype), weight, stride, packed(*to), threads);
+    level().pack(static_cast<Dtype>(dtype), weight, stride, matrix(*to), threads);
 }
 
 int lk_unpack_rows(int dtype, const lk_matrix* weight, const int64_t* rows, int64_t count, void* out, int threads) {
     for (int64_t i = 0; i < count; ++i)
         if (rows[i] < 0 || rows[i] >= weight->columns) return LK_BAD_ROW;
-    level().unpack_rows(static_cast<Dtype>(dtype), packed(*weight), rows, count, out, threads);
+    level().unpack_rows(static_cast<Dtype>(dtype), matrix(*weight), rows, count, out, threads);
     return LK_OK;
 }
 

@@ -14,7 +14,7 @@
 #endif
 
 /* Changes whenever a signature or the meaning of an argument does. */
-#define LK_ABI 2
+#define LK_ABI 3
 
 enum { LK_OK = 0, LK_BAD_SLOT = 1, LK_BAD_BLOCK = 2, LK_BAD_ROW = 3 };
 
@@ -24,17 +24,27 @@ LK_API const char* lk_levels(void);
 /* Uses one of them from now on; 0 if it is not among them. */
 LK_API int lk_select(const char* level);
 
-LK_API void lk_linear(int dtype, const void* x, int64_t x_stride, const void* weight, int64_t weight_stride, void* out,
-                      int64_t rows, int64_t columns, int64_t depth, int threads);
-/* A packed weight; kernels/packed.py describes the layout. `multipliers` is null for bytes. */
+/* A weight. Packed: kernels/packed.py describes codes, multipliers (null for bytes), scales and rotation, and `dense`
+ * is null. Dense: rows of `depth` values of the activations' dtype, `stride` apart, and all others are null or 0. */
 struct lk_matrix {
+    const void* dense;
+    int64_t stride;
     const uint8_t* codes;
     const int8_t* multipliers;
     const float* scales;
     int64_t columns, depth, rotation;
 };
-LK_API void lk_packed_linear(int dtype, const void* x, const struct lk_matrix* weight, void* out, int64_t rows,
-                             int threads);
+/* out[rows][columns] = x[rows][depth] * weight^T */
+LK_API void lk_linear(int dtype, const void* x, const struct lk_matrix* weight, void* out, int64_t rows, int threads);
+/* The halves of a decoder layer around attention, see AttentionInputs and FeedForward in level.h. q, k, v and gate, up
+ * are each of one kind and rotation. */
+LK_API void lk_attention_inputs(int dtype, const void* x, const void* gain, float eps, const struct lk_matrix* q,
+                                const struct lk_matrix* k, const struct lk_matrix* v, const float* cos,
+                                const float* sin, void* q_out, void* k_out, void* v_out, int64_t tokens, int64_t dim,
+                                int threads);
+LK_API void lk_feed_forward(int dtype, const void* x, const void* mixed, const void* gain, float eps,
+                            const struct lk_matrix* o, const struct lk_matrix* gate, const struct lk_matrix* up,
+                            const struct lk_matrix* down, void* out, int64_t tokens, int threads);
 /* Fills the memory that `to` points at. */
 LK_API void lk_pack(int dtype, const void* weight, int64_t stride, const struct lk_matrix* to, int threads);
 /* LK_BAD_ROW unless 0 <= rows[i] < columns. */

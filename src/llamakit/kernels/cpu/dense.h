@@ -117,58 +117,25 @@ inline void widen_rows(const bf16* from, int64_t from_stride, float* to, int64_t
     }
 }
 
-// A strip of the weight stays in the second-level cache while the rows of x pass by; this many bytes of x at a time
-// come from the third.
-constexpr int64_t kPanelBytes = 4 << 20;
-// Columns a thread takes at a time. A multiple of all block widths above.
-constexpr int64_t kStripColumns = 24;
-
+// Products with row-major weights for one patch of the result. Many rows of bf16 on a level that multiplies float32
+// widen their part of the weight once; widening is exact, so it changes no bits.
 template <class X, class W, class Out>
-void dense_all(const X* x, int64_t x_stride, const LinearArgs& a, int threads, bool widen_weight) {
-    const W* weight = static_cast<const W*>(a.weight);
-    Out* out = static_cast<Out*>(a.out);
-    int64_t panel = kPanelBytes / (a.depth * static_cast<int64_t>(sizeof(X)) + 1);
-    panel = panel < kBlockRows * 4 ? kBlockRows * 4 : panel / kBlockRows * kBlockRows;
-    const int64_t panels = ceil_div(a.rows, panel);
-    // Few rows mean little work a column: take more columns at a time.
-    const int64_t width = a.rows <= 4 ? kStripColumns * 4 : kStripColumns;
-    const int64_t strips = ceil_div(a.columns, width);
-    for_each(threads, panels * strips, [&](int64_t task) {
-        const int64_t m = task / strips * panel, n = task % strips * width;
-        const int64_t rows = a.rows - m < panel ? a.rows - m : panel;
-        const int64_t columns = a.columns - n < width ? a.columns - n : width;
-        const W* w = weight + n * a.weight_stride;
-        const X* first = x + m * x_stride;
-        Out* to = out + m * a.out_stride + n;
-        if constexpr (Dot<W>::kStep == kLanes && sizeof(W) == 2) {
-            if (widen_weight) {
-                float* wide = static_cast<float*>(scratch(kPerTask, columns * a.depth * sizeof(float)));
-                widen_rows(w, a.weight_stride, wide, columns, a.depth);
-                return dense_strip(first, x_stride, wide, a.depth, to, a.out_stride, rows, columns, a.depth);
-            }
+void dense_patch(const X* x, int64_t x_stride, const W* w, int64_t w_stride, Out* out, int64_t out_stride, int64_t rows,
+                 int64_t columns, int64_t depth) {
+    if constexpr (sizeof(W) == 2 && sizeof(X) == 4) {
+        if (rows > kBlockRows * 2) {
+            float* wide = static_cast<float*>(scratch(kPerProduct, columns * depth * sizeof(float)));
+            widen_rows(w, w_stride, wide, columns, depth);
+            return dense_strip(x, x_stride, wide, depth, out, out_stride, rows, columns, depth);
         }
-        dense_strip(first, x_stride, w, a.weight_stride, to, a.out_stride, rows, columns, a.depth);
-    });
+    }
+    dense_strip(x, x_stride, w, w_stride, out, out_stride, rows, columns, depth);
 }
 
-void dense(Dtype dtype, const LinearArgs& a, int threads) {
-    if (dtype == kF32) {
-        return dense_all<float, float, float>(static_cast<const float*>(a.x), a.x_stride, a, threads, false);
-    }
-    const bf16* x = static_cast<const bf16*>(a.x);
-    if constexpr (kNativeBf16) {
-        dense_all<bf16, bf16, bf16>(x, a.x_stride, a, threads, false);
-    } else {
-        // Widening is exact, so where it happens changes no bits: x once, the weight where several rows share it.
-        float* wide = static_cast<float*>(scratch(kShared, a.rows * a.depth * sizeof(float)));
-        const int64_t group = 16;
-        for_each(a.rows > group ? threads : 1, ceil_div(a.rows, group), [&](int64_t i) {
-            const int64_t rows = a.rows - i * group < group ? a.rows - i * group : group;
-            widen_rows(x + i * group * a.x_stride, a.x_stride, wide + i * group * a.depth, rows, a.depth);
-        });
-        dense_all<float, bf16, bf16>(wide, a.depth, a, threads, a.rows > kBlockRows * 2);
-    }
-}
+// A patch's part of the weight stays in the second-level cache while its rows of x, this many bytes, come from the third.
+constexpr int64_t kPanelBytes = 4 << 20;
+// Columns of a patch: a multiple of all block widths above. Few rows mean little work a column: then more of them.
+constexpr int64_t kStripColumns = 24, kWideStripColumns = 96;
 
 }  // namespace
 }  // namespace llamakit::LEVEL

@@ -27,11 +27,13 @@ struct PairTiles {
 };
 
 // Activations as right-hand tiles: [row block][step][pair][row], `width` rows a block, zero beyond `rows`.
-struct PackedRows {
+struct PairRows {
     const uint32_t* words;
-    int64_t steps, width;
-    const uint32_t* tile(int64_t block, int64_t step) const { return words + (block * steps + step) * 16 * width; }
+    int64_t rows, steps, width;
 };
+INLINE const uint32_t* tile_of(const PairRows& x, int64_t block, int64_t step) {
+    return x.words + (block * x.steps + step) * 16 * x.width;
+}
 
 // 64 bytes of a row, zeros behind its `left` values. An odd last value is paired with zero.
 INLINE Vec row_piece(const bf16* row, int64_t left) {
@@ -67,16 +69,17 @@ void put_tile(const void* tile, int64_t width, int64_t rows, int64_t columns, bf
 }
 
 // 64 columns for up to 16 rows, sums in registers and weights in place.
-void dense_few_rows(const LinearArgs& a, const PackedRows& x, int64_t n) {
-    const bf16* w = static_cast<const bf16*>(a.weight) + n * a.weight_stride;
-    const int64_t stride = a.weight_stride * 2, quarter = 16 * a.weight_stride, ahead = 8 * kPairStep;
+void dense_few_rows(const Matrix& m, const PairRows& x, int64_t column, bf16* out, int64_t out_stride) {
+    const bf16* w = static_cast<const bf16*>(m.dense) + column * m.stride;
+    const int64_t stride = m.stride * 2, quarter = 16 * m.stride, ahead = 8 * kPairStep;
     alignas(64) float sums[4][256];
+    Tiles tiles(16, static_cast<int>(x.width));
     zero_sums();
     for (int64_t step = 0; step < x.steps; ++step, w += kPairStep) {
         // The rows are too many streams for the hardware to follow; past their end the next 64 begin.
-        const bf16* soon = step * kPairStep + ahead < a.depth ? w + ahead : w + ahead - a.depth + 4 * quarter;
-        for (int64_t j = 0; j < 64; ++j) _mm_prefetch(soon + j * a.weight_stride, _MM_HINT_T0);
-        _tile_loadd(6, x.tile(0, step), x.width * 4);
+        const bf16* soon = step * kPairStep + ahead < m.depth ? w + ahead : w + ahead - m.depth + 4 * quarter;
+        for (int64_t j = 0; j < 64; ++j) _mm_prefetch(soon + j * m.stride, _MM_HINT_T0);
+        _tile_loadd(6, tile_of(x, 0, step), x.width * 4);
         _tile_loadd(4, w, stride);
         _tile_dpbf16ps(0, 4, 6);
         _tile_loadd(5, w + quarter, stride);
@@ -87,24 +90,24 @@ void dense_few_rows(const LinearArgs& a, const PackedRows& x, int64_t n) {
         _tile_dpbf16ps(3, 5, 6);
     }
     store_sums(sums, x.width * 4);
-    for (int q = 0; q < 4; ++q)
-        put_tile(sums[q], x.width, a.rows, 16, static_cast<bf16*>(a.out) + n + q * 16, a.out_stride);
+    for (int q = 0; q < 4; ++q) put_tile(sums[q], x.width, x.rows, 16, out + q * 16, out_stride);
 }
 
 // 32 columns for all rows, two blocks of them at a time, sums in registers and weights in place.
-void dense_some_rows(const LinearArgs& a, const PackedRows& x, int64_t n) {
-    const bf16* weight = static_cast<const bf16*>(a.weight) + n * a.weight_stride;
-    const int64_t stride = a.weight_stride * 2, half = 16 * a.weight_stride, blocks = ceil_div(a.rows, 16);
+void dense_some_rows(const Matrix& m, const PairRows& x, int64_t column, bf16* out, int64_t out_stride) {
+    const bf16* weight = static_cast<const bf16*>(m.dense) + column * m.stride;
+    const int64_t stride = m.stride * 2, half = 16 * m.stride, blocks = ceil_div(x.rows, 16);
     alignas(64) float sums[4][256];
+    Tiles tiles;
     for (int64_t block = 0; block < blocks; block += 2) {
         const int64_t other = block + 1 < blocks ? block + 1 : block;
         const bf16* w = weight;
         zero_sums();
         for (int64_t step = 0; step < x.steps; ++step, w += kPairStep) {
             _tile_loadd(4, w, stride);
-            _tile_loadd(6, x.tile(block, step), 64);
+            _tile_loadd(6, tile_of(x, block, step), 64);
             _tile_loadd(5, w + half, stride);
-            _tile_loadd(7, x.tile(other, step), 64);
+            _tile_loadd(7, tile_of(x, other, step), 64);
             _tile_dpbf16ps(0, 4, 6);
             _tile_dpbf16ps(1, 5, 6);
             _tile_dpbf16ps(2, 4, 7);
@@ -113,79 +116,38 @@ void dense_some_rows(const LinearArgs& a, const PackedRows& x, int64_t n) {
         store_sums(sums);
         for (int q = 0; q < 4; ++q) {
             const int64_t row = (block + q / 2) * 16;
-            put_tile(sums[q], 16, a.rows - row, 16, static_cast<bf16*>(a.out) + row * a.out_stride + n + q % 2 * 16,
-                     a.out_stride);
+            put_tile(sums[q], 16, x.rows - row, 16, out + row * out_stride + q % 2 * 16, out_stride);
         }
     }
 }
 
-// The weight's columns [n, n + columns) as left-hand tiles, [block][step]. Copied all at once, row by row: long runs
-// are what memory is good at, and products between them would break the runs.
-void copy_panel(const LinearArgs& a, int64_t n, int64_t columns, int64_t steps, uint8_t* to) {
-    for (int64_t j = 0; j < round_up(columns, 16); ++j) {
-        const bf16* w = static_cast<const bf16*>(a.weight) + (n + j) * a.weight_stride;
+// The weight's columns [first, first + count) as left-hand tiles, [block][step]. Copied all at once, row by row: long
+// runs are what memory is good at, and products between them would break the runs.
+void copy_panel(const Matrix& m, int64_t first, int64_t count, int64_t steps, uint8_t* to) {
+    for (int64_t j = 0; j < round_up(count, 16); ++j) {
+        const bf16* w = static_cast<const bf16*>(m.dense) + (first + j) * m.stride;
         float* row = reinterpret_cast<float*>(to + j / 16 * steps * kTileBytes + j % 16 * 64);
         for (int64_t step = 0; step < steps; ++step, row += kTileBytes / 4)
-            store(row, j < columns ? row_piece(w + step * kPairStep, a.depth - step * kPairStep) : zero());
+            store(row, j < count ? row_piece(w + step * kPairStep, m.depth - step * kPairStep) : zero());
     }
 }
 
-// Any rows from a block on by the columns [n, n + columns).
-void dense_many_rows(const LinearArgs& a, const PackedRows& x, int64_t n, int64_t columns, int64_t row_block) {
-    const int64_t blocks = ceil_div(a.rows, 16) - row_block, stream = blocks < kGridStream ? blocks : kGridStream;
-    const int64_t panel = ceil_div(columns, 16), panel_bytes = panel * x.steps * kTileBytes;
-    uint8_t* copy = static_cast<uint8_t*>(scratch(kPerTask, panel_bytes + TileGrid::bytes(panel, stream)));
-    copy_panel(a, n, columns, x.steps, copy);
-    const TileGrid grid(copy + panel_bytes, panel, stream);
-    const auto tiles = [&](int64_t block, int64_t from, int64_t) {
+// The columns [column, column + columns) for up to kGridStream blocks of rows from `row` on.
+void dense_many_rows(const Matrix& m, const PairRows& x, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                     bf16* out, int64_t out_stride) {
+    const int64_t stream = ceil_div(rows, 16), panel = ceil_div(columns, 16), bytes = panel * x.steps * kTileBytes;
+    uint8_t* copy = static_cast<uint8_t*>(scratch(kPerProduct, bytes + TileGrid::bytes(panel, stream)));
+    copy_panel(m, column, columns, x.steps, copy);
+    const TileGrid grid(copy + bytes, panel, stream);
+    const auto panel_tiles = [&](int64_t block, int64_t from, int64_t) {
         const uint8_t* first = copy + (block * x.steps + from) * kTileBytes;
         return PanelTiles{first, block + 1 < panel ? first + x.steps * kTileBytes : first};
     };
-    grid.run<PairTiles>(x.steps, tiles, x.tile(row_block, 0), x.steps * kTileBytes);
-    for (int64_t s = 0; s < stream; ++s) {
-        const int64_t row = (row_block + s) * 16;
+    Tiles tiles;
+    grid.run<PairTiles>(x.steps, panel_tiles, tile_of(x, row / 16, 0), x.steps * kTileBytes);
+    for (int64_t s = 0; s < stream; ++s)
         for (int64_t p = 0; p < panel; ++p)
-            put_tile(grid.tile(p, s), 16, a.rows - row, columns - p * 16,
-                     static_cast<bf16*>(a.out) + row * a.out_stride + n + p * 16, a.out_stride);
-    }
-}
-
-void dense_amx(Dtype dtype, const LinearArgs& a, int threads) {
-    if (dtype == kF32) return dense(dtype, a, threads);
-    const bf16* rows = static_cast<const bf16*>(a.x);
-    PackedRows x{reinterpret_cast<const uint32_t*>(rows), ceil_div(a.depth, kPairStep), 1};
-    const bool whole = a.columns % 64 == 0 && a.depth % kPairStep == 0;
-    if (a.rows > 1 || !whole) {  // A single whole row is already [pair][1].
-        x.width = 16;
-        const int64_t blocks = ceil_div(a.rows, 16);
-        uint32_t* packed = static_cast<uint32_t*>(scratch(kShared, blocks * x.steps * kTileBytes));
-        for_each(blocks > 2 ? threads : 1, blocks, [&](int64_t b) {
-            const int64_t count = a.rows - b * 16 < 16 ? a.rows - b * 16 : 16;
-            pack_block(rows + b * 16 * a.x_stride, a.x_stride, count, a.depth, packed + b * x.steps * 256);
-        });
-        x.words = packed;
-    }
-    if (a.rows <= 16 && whole) {
-        for_each(threads, a.columns / 64, [&](int64_t strip) {
-            Tiles tiles(16, static_cast<int>(x.width));
-            dense_few_rows(a, x, strip * 64);
-        });
-        return;
-    }
-    if (a.rows <= 128 && whole) {
-        for_each(threads, a.columns / 32, [&](int64_t strip) {
-            Tiles tiles;
-            dense_some_rows(a, x, strip * 32);
-        });
-        return;
-    }
-    const int64_t panel = grid_panel(ceil_div(a.columns, 16), threads) * 16, panels = ceil_div(a.columns, panel);
-    const int64_t streams = ceil_div(ceil_div(a.rows, 16), kGridStream);
-    for_each(threads, panels * streams, [&](int64_t task) {
-        const int64_t n = task % panels * panel;
-        Tiles tiles;
-        dense_many_rows(a, x, n, a.columns - n < panel ? a.columns - n : panel, task / panels * kGridStream);
-    });
+            put_tile(grid.tile(p, s), 16, rows - s * 16, columns - p * 16, out + s * 16 * out_stride + p * 16, out_stride);
 }
 
 }  // namespace

@@ -3,15 +3,12 @@
 // Only headers without code of their own may be included here: an inline function of the standard library compiled
 // with AVX-512 could be the copy the linker keeps for everybody.
 #include "attention.h"
-#include "dense.h"
-#include "processor.h"
+#include "block.h"
 #include "level.h"
 #include "pack.h"
-#include "quantized.h"
+#include "processor.h"
+#include "product.h"
 #include "rows.h"
-#if defined(__AMX_BF16__)
-#include "dense_amx.h"
-#endif
 
 namespace llamakit {
 
@@ -24,12 +21,9 @@ extern const Level JOIN(level_, LEVEL);
 const Level JOIN(level_, LEVEL) = {
     TEXT(LEVEL),
     JOIN(has_, LEVEL),
-#if defined(__AMX_BF16__)
-    LEVEL::dense_amx,
-#else
-    LEVEL::dense,
-#endif
-    LEVEL::packed_linear,
+    LEVEL::linear,
+    LEVEL::attention_inputs,
+    LEVEL::feed_forward,
     LEVEL::pack,
     LEVEL::unpack_rows,
     LEVEL::rms_norm,

@@ -7,23 +7,19 @@
 
 namespace llamakit {
 
-// out[m][n] = sum_k x[m][k] * weight[n][k]; strides in elements, sums in float32.
-struct LinearArgs {
-    const void* x;
-    const void* weight;
-    void* out;
-    int64_t x_stride, weight_stride, out_stride;
-    int64_t rows, columns, depth;  // m, n, k
-};
+enum class Kind : int { kDense = 0, kBytes = 1, kNibbles = 2 };
 
-// A weight matrix [columns n][depth k] packed to integers; `kernels/packed.py` defines the layout. A weight is
-// scale[n] * byte, or scale[n] * multiplier[n][k / 32] * nibble.
-struct PackedMatrix {
+// A weight [columns n][depth k]. Dense: rows of the activations' type, `stride` values apart. Packed: integers in the
+// layout that `kernels/packed.py` defines, standing for scale[n] * byte or scale[n] * multiplier[n][k / 32] * nibble.
+struct Matrix {
+    Kind kind;
+    const void* dense;
+    int64_t stride;
     const uint8_t* codes;
-    const int8_t* multipliers;  // null for bytes, [n / 16][k / 32][16] for nibbles
+    const int8_t* multipliers;  // nibbles: [n / 16][k / 32][16]
     const float* scales;        // [columns, rounded up to 16]
     int64_t columns, depth;
-    int64_t rotation;  // block of the Hadamard rotation the weight was packed with; 0 for none
+    int64_t rotation;  // packed: block of the Hadamard rotation the weight was packed with; 0 for none
 };
 
 // Row by row what a product with a packed matrix needs of its activations.
@@ -35,6 +31,30 @@ struct Activations {
     int64_t rows, steps, row_stride, step_stride, block_stride;  // block_stride: from 16 rows to the next
 };
 
+// The first half of a decoder layer: norm, the three projections, rotary positions.
+struct AttentionInputs {
+    Dtype dtype;
+    const void* x;     // [tokens][depth of q]
+    const void* gain;  // of the norm
+    float eps;
+    Matrix q, k, v;           // of one kind and rotation
+    const float *cos, *sin;   // [tokens][dim / 2]
+    void *q_out, *k_out, *v_out;
+    int64_t tokens, dim;  // dim: of a head
+};
+
+// The second half: out = y + down(silu(gate(n)) * up(n)), y = x + o(mixed), n = norm(y).
+struct FeedForward {
+    Dtype dtype;
+    const void* x;      // [tokens][columns of o]
+    const void* mixed;  // [tokens][depth of o]
+    const void* gain;
+    float eps;
+    Matrix o, gate, up, down;  // gate and up of one kind and rotation
+    void* out;
+    int64_t tokens;
+};
+
 // A few consecutive tokens of one sequence: the unit of attention work, times the key heads.
 struct AttentionTile {
     int64_t sequence, first_token, tokens;
@@ -42,7 +62,7 @@ struct AttentionTile {
 };
 // Keys that the last token of a tile sees.
 static inline int64_t keys_of(const AttentionTile& tile) { return tile.position + tile.tokens; }
-constexpr int64_t kTileRows = 32;  // tokens of a tile * query heads of a key head, about
+constexpr int64_t kTileRows = 128;  // tokens of a tile * query heads of a key head, about
 
 // Flat queries [N, heads, dim] against pools [blocks, block_tokens, kv_heads, dim]; see kernels/attention.py.
 struct AttentionArgs {
@@ -62,12 +82,14 @@ struct AttentionArgs {
 struct Level {
     const char* name;
     bool (*supported)();
-    void (*linear)(Dtype dtype, const LinearArgs& args, int threads);
-    void (*packed_linear)(Dtype dtype, const void* x, const PackedMatrix& weight, void* out, int64_t rows, int threads);
-    // Fills what `to` points at from float rows.
-    void (*pack)(Dtype dtype, const void* weight, int64_t stride, const PackedMatrix& to, int threads);
-    void (*unpack_rows)(Dtype dtype, const PackedMatrix& weight, const int64_t* rows, int64_t count, void* out,
-                        int threads);
+    // out[rows][columns] = x[rows][depth] * weight^T, sums in float32 or exact.
+    void (*linear)(Dtype dtype, const void* x, const Matrix& weight, void* out, int64_t rows, int threads);
+    void (*attention_inputs)(const AttentionInputs& args, int threads);
+    void (*feed_forward)(const FeedForward& args, int threads);
+    // Fills what a packed matrix points at from float rows.
+    void (*pack)(Dtype dtype, const void* weight, int64_t stride, const Matrix& to, int threads);
+    // Rows of a packed matrix as the floats they stand for.
+    void (*unpack_rows)(Dtype dtype, const Matrix& weight, const int64_t* rows, int64_t count, void* out, int threads);
     void (*rms_norm)(Dtype dtype, const void* x, const void* weight, void* out, int64_t rows, int64_t dim, float eps,
                      int threads);
     void (*rotate)(Dtype dtype, const void* x, const float* cos, const float* sin, void* out, int64_t tokens,

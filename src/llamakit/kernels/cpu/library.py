@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ABI = 2
+ABI = 3
 """Must equal LK_ABI in `api.h`."""
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -21,9 +21,11 @@ _BAD_SLOT, _BAD_BLOCK, _BAD_ROW = 1, 2, 3
 
 
 class Matrix(Structure):
-    """A packed weight as the kernels see it (`lk_matrix`); whoever makes one keeps its tensors alive."""
+    """A weight as the kernels see it (`lk_matrix`); whoever makes one keeps its tensors alive."""
 
     _fields_ = (
+        ("dense", c_void_p),
+        ("stride", c_int64),
         ("codes", c_void_p),
         ("multipliers", c_void_p),
         ("scales", c_void_p),
@@ -33,14 +35,28 @@ class Matrix(Structure):
     )
 
 
+def dense_matrix(weight_NK: Tensor) -> Matrix:
+    """A float weight whose rows are whole, perhaps strided."""
+    columns, depth = weight_NK.shape
+    return Matrix(weight_NK.data_ptr(), weight_NK.stride(0), None, None, None, columns, depth, 0)
+
+
+_MATRIX = POINTER(Matrix)
 _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "lk_abi": (c_int, []),
     "lk_levels": (c_char_p, []),
     "lk_select": (c_int, [c_char_p]),
-    "lk_linear": (None, [c_int, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_int64, c_int]),
-    "lk_packed_linear": (None, [c_int, c_void_p, POINTER(Matrix), c_void_p, c_int64, c_int]),
-    "lk_pack": (None, [c_int, c_void_p, c_int64, POINTER(Matrix), c_int]),
-    "lk_unpack_rows": (c_int, [c_int, POINTER(Matrix), c_void_p, c_int64, c_void_p, c_int]),
+    "lk_linear": (None, [c_int, c_void_p, _MATRIX, c_void_p, c_int64, c_int]),
+    "lk_attention_inputs": (
+        None,
+        [c_int, c_void_p, c_void_p, c_float, *[_MATRIX] * 3, *[c_void_p] * 5, c_int64, c_int64, c_int],
+    ),
+    "lk_feed_forward": (
+        None,
+        [c_int, c_void_p, c_void_p, c_void_p, c_float, *[_MATRIX] * 4, c_void_p, c_int64, c_int],
+    ),
+    "lk_pack": (None, [c_int, c_void_p, c_int64, _MATRIX, c_int]),
+    "lk_unpack_rows": (c_int, [c_int, _MATRIX, c_void_p, c_int64, c_void_p, c_int]),
     "lk_rms_norm": (None, [c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_float, c_int]),
     "lk_rotate": (None, [c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
     "lk_swiglu": (None, [c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_int]),
@@ -78,32 +94,68 @@ class Library:
             raise ValueError(f"level {level!r} is not among {', '.join(self.levels)}")
         self.level = level
 
-    def linear(self, x: Tensor, weight_NK: Tensor, threads: int) -> Tensor:
-        """`x [..., K] @ weight.T -> [..., N]`; float32 sums. Rows of `weight` may be strided."""
-        depth, columns = x.shape[-1], weight_NK.shape[0]
+    def linear(self, x: Tensor, weight: Matrix, threads: int) -> Tensor:
+        """`x [..., K]` times `weight [N, K]` transposed -> `[..., N]`."""
         x = x.contiguous()
-        out = torch.empty(*x.shape[:-1], columns, dtype=x.dtype)
-        self._lib.lk_linear(
-            DTYPES[x.dtype],
-            x.data_ptr(),
-            depth,
-            weight_NK.data_ptr(),
-            weight_NK.stride(0),
-            out.data_ptr(),
-            x.numel() // depth if depth else out.numel() // max(columns, 1),
-            columns,
-            depth,
-            threads,
-        )
+        shape = x.shape[:-1]
+        out = torch.empty(*shape, weight.columns, dtype=x.dtype)
+        rows = shape.numel()
+        self._lib.lk_linear(DTYPES[x.dtype], x.data_ptr(), byref(weight), out.data_ptr(), rows, threads)
         return out
 
-    def packed_linear(self, x: Tensor, weight: Matrix, threads: int) -> Tensor:
-        """`x [..., K]` times a packed `[N, K]` -> `[..., N]`; each row of `x` goes through bytes."""
-        depth, columns = weight.depth, weight.columns
-        x = x.contiguous()
-        out = torch.empty(*x.shape[:-1], columns, dtype=x.dtype)
-        rows = x.numel() // depth
-        self._lib.lk_packed_linear(DTYPES[x.dtype], x.data_ptr(), byref(weight), out.data_ptr(), rows, threads)
+    def attention_inputs(
+        self,
+        x_NE: Tensor,
+        gain: Tensor,
+        eps: float,
+        weights: tuple[Matrix, Matrix, Matrix],
+        rope: tuple[Tensor, Tensor],
+        head_dim: int,
+        threads: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Norm, the q, k and v projections, rotary positions of q and k -> `[N, H, D]`, `[N, K, D]`, `[N, K, D]`."""
+        x_NE = x_NE.contiguous()
+        num_tokens = x_NE.shape[0]
+        outs = [torch.empty(num_tokens, w.columns // head_dim, head_dim, dtype=x_NE.dtype) for w in weights]
+        cos, sin = rope[0].contiguous(), rope[1].contiguous()
+        self._lib.lk_attention_inputs(
+            DTYPES[x_NE.dtype],
+            x_NE.data_ptr(),
+            gain.data_ptr(),
+            eps,
+            *map(byref, weights),
+            cos.data_ptr(),
+            sin.data_ptr(),
+            *[out.data_ptr() for out in outs],
+            num_tokens,
+            head_dim,
+            threads,
+        )
+        return outs[0], outs[1], outs[2]
+
+    def feed_forward(
+        self,
+        x_NE: Tensor,
+        mixed: Tensor,
+        gain: Tensor,
+        eps: float,
+        weights: tuple[Matrix, Matrix, Matrix, Matrix],
+        threads: int,
+    ) -> Tensor:
+        """`y + down(silu(gate(n)) * up(n))` with `y = x + o(mixed)` and `n` its norm; weights: o, gate, up, down."""
+        x_NE, mixed = x_NE.contiguous(), mixed.contiguous()
+        out = torch.empty_like(x_NE)
+        self._lib.lk_feed_forward(
+            DTYPES[x_NE.dtype],
+            x_NE.data_ptr(),
+            mixed.data_ptr(),
+            gain.data_ptr(),
+            eps,
+            *map(byref, weights),
+            out.data_ptr(),
+            x_NE.shape[0],
+            threads,
+        )
         return out
 
     def pack(self, weight_NK: Tensor, to: Matrix, threads: int) -> None:

@@ -103,7 +103,7 @@ inline void pack_nibble_row(const float* row, int64_t padded, int8_t* trial, uin
 }
 
 template <class T>
-void pack_of(const T* w, int64_t stride, const PackedMatrix& to, int threads) {
+void pack_of(const T* w, int64_t stride, const Matrix& to, int threads) {
     const int64_t steps = ceil_div(to.depth, kStep), padded = steps * kStep, groups = steps * 2;
     for_each(threads, ceil_div(to.columns, 16), [&](int64_t block) {
         float* row = static_cast<float*>(scratch(kPerTask, static_cast<size_t>(padded * 4 + groups)));
@@ -114,7 +114,7 @@ void pack_of(const T* w, int64_t stride, const PackedMatrix& to, int threads) {
             else memset(row, 0, static_cast<size_t>(padded * 4));
             float* scale = const_cast<float*>(to.scales) + column;
             uint8_t* codes = const_cast<uint8_t*>(to.codes);
-            if (to.multipliers)
+            if (to.kind == Kind::kNibbles)
                 pack_nibble_row(row, padded, trial, codes + block * steps * kNibbleBytes + n * 4,
                                 const_cast<int8_t*>(to.multipliers) + block * groups * 16 + n, scale);
             else
@@ -123,16 +123,16 @@ void pack_of(const T* w, int64_t stride, const PackedMatrix& to, int threads) {
     });
 }
 
-void pack(Dtype dtype, const void* w, int64_t stride, const PackedMatrix& to, int threads) {
+void pack(Dtype dtype, const void* w, int64_t stride, const Matrix& to, int threads) {
     if (dtype == kF32) pack_of(static_cast<const float*>(w), stride, to, threads);
     else pack_of(static_cast<const bf16*>(w), stride, to, threads);
 }
 
 // Row `column` of the packed matrix as the floats it stands for, the rotation undone.
-inline void unpack_row(const PackedMatrix& w, int64_t column, float* to) {
+inline void unpack_row(const Matrix& w, int64_t column, float* to) {
     const int64_t steps = ceil_div(w.depth, kStep), padded = steps * kStep, n = column % 16;
     const float scale = w.scales[column];
-    if (w.multipliers) {
+    if (w.kind == Kind::kNibbles) {
         const uint8_t* codes = w.codes + column / 16 * steps * kNibbleBytes + n * 4;
         const int8_t* multipliers = w.multipliers + column / 16 * steps * 32 + n;
         for (int64_t k = 0; k < padded; ++k) {
@@ -148,7 +148,7 @@ inline void unpack_row(const PackedMatrix& w, int64_t column, float* to) {
     if (w.rotation) rotate_blocks(to, w.depth, w.rotation);
 }
 
-void unpack_rows(Dtype dtype, const PackedMatrix& w, const int64_t* columns, int64_t count, void* out, int threads) {
+void unpack_rows(Dtype dtype, const Matrix& w, const int64_t* columns, int64_t count, void* out, int threads) {
     const int64_t padded = round_up(w.depth, kStep);
     for_rows(threads, count, w.depth * 4, [&](int64_t i) {
         float* row = static_cast<float*>(scratch(kPerTask, static_cast<size_t>(padded * 4)));

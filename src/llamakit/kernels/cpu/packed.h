@@ -136,11 +136,11 @@ INLINE void widen_group(const uint8_t* codes, const int8_t* multipliers, uint8_t
 
 inline void widen_steps(const uint8_t* codes, const int8_t* multipliers, int64_t steps, uint8_t* to) {
     for (int64_t group = 0; group < steps * 2; ++group)
-    widen_group(codes + group * kNibbleBytes / 2, multipliers + group * 16, to + group * kBlockBytes / 2);
+        widen_group(codes + group * kNibbleBytes / 2, multipliers + group * 16, to + group * kBlockBytes / 2);
 }
 
-// Blocks of 16 columns a thread takes at a time, and how many of them one tile holds.
-constexpr int64_t kTaskBlocks = 4;
+// Blocks of 16 columns of a patch, and how many of them one tile holds.
+constexpr int64_t kPatchBlocks = 4;
 constexpr int kTileBlocks = kIntLanes == 16 ? 4 : 1;
 constexpr int kTileRowsPacked = 4;
 // From this many rows on nibbles are widened once instead of being unpacked for every few rows.
@@ -191,14 +191,14 @@ void nibble_block(const uint8_t* codes, const int8_t* multipliers, const float* 
     }
 }
 
-// out[rows][columns of `w` from block `first` to `end`).
+// The blocks [first, end) of the matrix for all rows; `out` points at the first of their columns.
 template <class Out>
-void packed_strip(const PackedMatrix& w, const Activations& x, Out* out, int64_t first, int64_t end) {
+void packed_patch(const Matrix& w, const Activations& x, int64_t first, int64_t end, Out* out, int64_t out_stride) {
     const int64_t bytes = x.steps * kBlockBytes, nibbles = x.steps * kNibbleBytes, groups = x.steps * 2 * 16;
-    const uint8_t* codes = w.codes + first * (w.multipliers ? nibbles : bytes);
-    const bool widen = w.multipliers && x.rows >= kWidenRows;
+    const bool widen = w.kind == Kind::kNibbles && x.rows >= kWidenRows;
+    const uint8_t* codes = w.codes + first * (w.kind == Kind::kNibbles ? nibbles : bytes);
     if (widen) {
-        uint8_t* wide = static_cast<uint8_t*>(scratch(kPerTask, static_cast<size_t>((end - first) * bytes)));
+        uint8_t* wide = static_cast<uint8_t*>(scratch(kPerProduct, static_cast<size_t>((end - first) * bytes)));
         for (int64_t b = first; b < end; ++b)
             widen_steps(codes + (b - first) * nibbles, w.multipliers + b * groups, x.steps, wide + (b - first) * bytes);
         codes = wide;
@@ -206,29 +206,21 @@ void packed_strip(const PackedMatrix& w, const Activations& x, Out* out, int64_t
     for (int64_t b = first; b < end;) {
         const int64_t columns = w.columns - b * 16;
         const float* scales = w.scales + b * 16;
-        if (w.multipliers && !widen) {
-            nibble_block(codes, w.multipliers + b * groups, scales, x, out + b * 16, w.columns, columns);
+        Out* to = out + (b - first) * 16;
+        if (w.kind == Kind::kNibbles && !widen) {
+            nibble_block(codes, w.multipliers + b * groups, scales, x, to, out_stride, columns);
             codes += nibbles;
             b += 1;
         } else if (kTileBlocks > 1 && b + kTileBlocks <= end) {
-            byte_blocks<kTileBlocks>(codes, bytes, scales, x, out + b * 16, w.columns, columns);
+            byte_blocks<kTileBlocks>(codes, bytes, scales, x, to, out_stride, columns);
             codes += kTileBlocks * bytes;
             b += kTileBlocks;
         } else {
-            byte_blocks<1>(codes, bytes, scales, x, out + b * 16, w.columns, columns);
+            byte_blocks<1>(codes, bytes, scales, x, to, out_stride, columns);
             codes += bytes;
             b += 1;
         }
     }
-}
-
-template <class Out>
-void packed_product(const PackedMatrix& w, const Activations& x, Out* out, int threads) {
-    const int64_t blocks = ceil_div(w.columns, kBlockColumnsPacked);
-    for_each(threads, ceil_div(blocks, kTaskBlocks), [&](int64_t task) {
-        const int64_t end = (task + 1) * kTaskBlocks < blocks ? (task + 1) * kTaskBlocks : blocks;
-        packed_strip(w, x, out, task * kTaskBlocks, end);
-    });
 }
 
 }  // namespace

@@ -24,25 +24,24 @@ struct ByteTiles {
     }
 };
 
-// Sums of a tile to floats; each carries 128 * total too much.
+// Sums of rows [row, row + rows) to floats; each carries 128 * total too much. `out` points at the first of them.
 template <class Out>
-INLINE void put_sum_tile(const void* sums, const Activations& x, int64_t row, const float* scales, Out* out,
+INLINE void put_sum_tile(const void* sums, const Activations& x, int64_t row, int64_t rows, const float* scales, Out* out,
                          int64_t out_stride, int64_t columns) {
     const Vec column_scales = load(scales);
-    for (int64_t i = 0; i < 16 && row + i < x.rows; ++i) {
+    for (int64_t i = 0; i < 16 && i < rows; ++i) {
         const __m512i raw = _mm512_loadu_si512(static_cast<const int32_t*>(sums) + i * 16);
         const __m512i exact = _mm512_sub_epi32(raw, _mm512_set1_epi32(128 * x.totals[row + i]));
         const Vec y = mul(mul(_mm512_cvtepi32_ps(exact), column_scales), set1(x.scales[row + i]));
-        Out* to = out + (row + i) * out_stride;
-        if (columns >= 16) store(to, y);
-        else store_part(to, y, columns);
+        if (columns >= 16) store(out + i * out_stride, y);
+        else store_part(out + i * out_stride, y, columns);
     }
 }
 
 // Blocks [first, first + count) of a matrix as byte tiles: in place, or widened into `buffer` (2 * kNearSteps tiles).
 class ByteBlocks {
   public:
-    ByteBlocks(const PackedMatrix& w, int64_t steps, int64_t first, int64_t count, uint8_t* buffer)
+    ByteBlocks(const Matrix& w, int64_t steps, int64_t first, int64_t count, uint8_t* buffer)
         : w_(w), steps_(steps), first_(first), count_(count), buffer_(buffer) {}
 
     PanelTiles operator()(int64_t block, int64_t from, int64_t to) const {
@@ -52,13 +51,13 @@ class ByteBlocks {
 
     const uint8_t* get(int64_t block, int64_t from, int64_t to, uint8_t* buffer) const {
         const int64_t tile = (first_ + block) * steps_ + from;
-        if (!w_.multipliers) return w_.codes + tile * kBlockBytes;
+        if (w_.kind == Kind::kBytes) return w_.codes + tile * kBlockBytes;
         widen_steps(w_.codes + tile * kNibbleBytes, w_.multipliers + tile * 32, to - from, buffer);
         return buffer;
     }
 
   private:
-    const PackedMatrix& w_;
+    const Matrix& w_;
     const int64_t steps_, first_, count_;
     uint8_t* const buffer_;
 };
@@ -66,19 +65,21 @@ class ByteBlocks {
 // Steps that few rows widen at a time: four blocks of them (16 KiB) stay in the first-level cache.
 constexpr int64_t kFewSteps = 4;
 
-// Up to 16 rows by four blocks, sums in registers throughout.
+// Up to 16 rows by four blocks from `first` on, sums in registers throughout.
 template <class Out>
-void few_rows(const PackedMatrix& w, const Activations& x, Out* out, int64_t first) {
+void packed_few_rows(const Matrix& w, const Activations& x, int64_t first, Out* out, int64_t out_stride) {
     alignas(64) int32_t sums[4][256];
     alignas(64) uint8_t buffer[4][kFewSteps * kTileBytes];
     const ByteBlocks blocks(w, x.steps, first, 4, nullptr);
+    Tiles tiles(static_cast<int>(x.rows));
     zero_sums();
     for (int64_t begin = 0; begin < x.steps; begin += kFewSteps) {
         const int64_t end = begin + kFewSteps < x.steps ? begin + kFewSteps : x.steps;
         const uint8_t* b[4];
         for (int i = 0; i < 4; ++i) b[i] = blocks.get(i, begin, end, buffer[i]);
+        settle_stores();
         for (int64_t step = 0; step < end - begin; ++step) {
-            if (!w.multipliers)
+            if (w.kind == Kind::kBytes)
                 for (const uint8_t* p : b)
                     for (int line = 0; line < kTileBytes; line += 64)
                         _mm_prefetch(p + (step + 3) * kTileBytes + line, _MM_HINT_T0);
@@ -95,42 +96,25 @@ void few_rows(const PackedMatrix& w, const Activations& x, Out* out, int64_t fir
     }
     store_sums(sums);
     for (int i = 0; i < 4; ++i)
-        put_sum_tile(sums[i], x, 0, w.scales + (first + i) * 16, out + (first + i) * 16, w.columns,
+        put_sum_tile(sums[i], x, 0, x.rows, w.scales + (first + i) * 16, out + i * 16, out_stride,
                      w.columns - (first + i) * 16);
 }
 
-// Any number of rows by `count` blocks.
+// Up to kGridStream blocks of rows from `row` on by `count` blocks of columns.
 template <class Out>
-void many_rows(const PackedMatrix& w, const Activations& x, Out* out, int64_t first, int64_t count, int64_t row_block) {
-    const int64_t blocks = ceil_div(x.rows, 16) - row_block, stream = blocks < kGridStream ? blocks : kGridStream;
+void packed_many_rows(const Matrix& w, const Activations& x, int64_t row, int64_t rows, int64_t first, int64_t count,
+                      Out* out, int64_t out_stride) {
+    const int64_t stream = ceil_div(rows, 16);
     const size_t near_bytes = 2 * kNearSteps * kTileBytes;
-    uint8_t* buffer = static_cast<uint8_t*>(scratch(kPerTask, near_bytes + TileGrid::bytes(count, stream)));
+    uint8_t* buffer = static_cast<uint8_t*>(scratch(kPerProduct, near_bytes + TileGrid::bytes(count, stream)));
     const TileGrid grid(buffer + near_bytes, count, stream);
-    const ByteBlocks panel(w, x.steps, first, count, buffer);
-    grid.run<ByteTiles>(x.steps, panel, x.codes + row_block * x.block_stride, x.block_stride);
+    Tiles tiles;
+    grid.run<ByteTiles>(x.steps, ByteBlocks(w, x.steps, first, count, buffer), x.codes + row / 16 * x.block_stride,
+                        x.block_stride);
     for (int64_t s = 0; s < stream; ++s)
         for (int64_t p = 0; p < count; ++p)
-            put_sum_tile(grid.tile(p, s), x, (row_block + s) * 16, w.scales + (first + p) * 16, out + (first + p) * 16,
-                         w.columns, w.columns - (first + p) * 16);
-}
-
-template <class Out>
-void packed_product_amx(const PackedMatrix& w, const Activations& x, Out* out, int threads) {
-    const int64_t blocks = ceil_div(w.columns, kBlockColumnsPacked);
-    if (x.rows <= 16 && blocks % 4 == 0) {
-        for_each(threads, blocks / 4, [&](int64_t task) {
-            Tiles tiles(static_cast<int>(x.rows));
-            few_rows(w, x, out, task * 4);
-        });
-        return;
-    }
-    const int64_t panel = grid_panel(blocks, threads), panels = ceil_div(blocks, panel);
-    const int64_t streams = ceil_div(ceil_div(x.rows, 16), kGridStream);
-    for_each(threads, panels * streams, [&](int64_t task) {
-        const int64_t first = task % panels * panel;
-        Tiles tiles;
-        many_rows(w, x, out, first, blocks - first < panel ? blocks - first : panel, task / panels * kGridStream);
-    });
+            put_sum_tile(grid.tile(p, s), x, row + s * 16, rows - s * 16, w.scales + (first + p) * 16,
+                         out + s * 16 * out_stride + p * 16, out_stride, w.columns - (first + p) * 16);
 }
 
 }  // namespace

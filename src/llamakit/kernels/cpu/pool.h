@@ -23,7 +23,8 @@ inline void for_each(int threads, int64_t count, Body&& body) {
 }
 
 // Memory of this thread that lives until its next call with the same slot; 64-byte aligned, uninitialised.
-enum ScratchSlot { kShared = 0, kPerTask = 1, kScratchSlots = 2 };
+// kShared belongs to the caller of `parallel`, kPerTask to a task and kPerProduct to the products inside a task.
+enum ScratchSlot { kShared = 0, kPerTask = 1, kPerProduct = 2, kScratchSlots = 3 };
 void* scratch(ScratchSlot slot, size_t bytes);
 
 }  // namespace llamakit

@@ -80,23 +80,37 @@ void rms_norm_rows(const T* x, const T* weight, T* out, int64_t rows, int64_t di
     });
 }
 
+// Heads of one token; `out` may be `x`.
+template <class T>
+INLINE void rotate_row(const T* x, const float* cos, const float* sin, T* out, int64_t heads, int64_t dim) {
+    const int64_t half = dim / 2;
+    for (int64_t h = 0; h < heads; ++h, x += dim, out += dim)
+        for_lanes(half, [&](int64_t i, int count) {
+            const Vec a = get(x + i, count), b = get(x + half + i, count);
+            const Vec c = get(cos + i, count), s = get(sin + i, count);
+            // The products are rounded before they are subtracted, as in the reference.
+            set(out + i, sub(mul(a, c), mul(b, s)), count);
+            set(out + half + i, add(mul(b, c), mul(a, s)), count);
+        });
+}
+
 template <class T>
 void rotate_rows(const T* x, const float* cos, const float* sin, T* out, int64_t tokens, int64_t heads, int64_t dim,
                  int threads) {
     const int64_t half = dim / 2;
     for_rows(threads, tokens, heads * dim, [&](int64_t n) {
-        const float *c = cos + n * half, *s = sin + n * half;
-        for (int64_t h = 0; h < heads; ++h) {
-            const T* from = x + (n * heads + h) * dim;
-            T* to = out + (n * heads + h) * dim;
-            for_lanes(half, [&](int64_t i, int count) {
-                const Vec a = get(from + i, count), b = get(from + half + i, count);
-                const Vec cv = get(c + i, count), sv = get(s + i, count);
-                // The products are rounded before they are subtracted, as in the reference.
-                set(to + i, sub(mul(a, cv), mul(b, sv)), count);
-                set(to + half + i, add(mul(b, cv), mul(a, sv)), count);
-            });
-        }
+        const int64_t first = n * heads * dim;
+        rotate_row(x + first, cos + n * half, sin + n * half, out + first, heads, dim);
+    });
+}
+
+// silu(gate) * up; `out` may be either.
+template <class T>
+INLINE void gate_row(const T* gate, const T* up, T* out, int64_t width) {
+    for_lanes(width, [&](int64_t i, int count) {
+        const Vec x = get(gate + i, count);
+        const Vec silu = mul(x, reciprocal(add(set1(1.0f), exp(sub(zero(), x)))));
+        set(out + i, mul(rounded(silu, gate), get(up + i, count)), count);
     });
 }
 
@@ -108,13 +122,7 @@ void swiglu_rows(const T* gate, const T* up, T* out, int64_t rows, int64_t dim, 
     for_rows(threads, rows * blocks, dim < width ? dim : width, [&](int64_t unit) {
         const int64_t r = unit / blocks, first = unit % blocks * width;
         const int64_t count = dim - first < width ? dim - first : width;
-        const T *g = gate + r * gate_stride + first, *u = up + r * up_stride + first;
-        T* to = out + r * dim + first;
-        for_lanes(count, [&](int64_t i, int lanes) {
-            const Vec x = get(g + i, lanes);
-            const Vec silu = div(x, add(set1(1.0f), exp(sub(zero(), x))));
-            set(to + i, mul(rounded(silu, g), get(u + i, lanes)), lanes);
-        });
+        gate_row(gate + r * gate_stride + first, up + r * up_stride + first, out + r * dim + first, count);
     });
 }
 

@@ -14,6 +14,9 @@ namespace {
 
 constexpr int64_t kTileBytes = 1024;
 
+// GCC's tile intrinsics do not say that they read memory: without this, stores before them could be moved or dropped.
+INLINE void settle_stores() { asm volatile("" ::: "memory"); }
+
 struct alignas(64) TileConfig {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
     uint16_t column_bytes[16] = {};
@@ -30,6 +33,7 @@ class Tiles {
             config.rows[i] = static_cast<uint8_t>(i >= 6 ? 16 : rows);
             config.column_bytes[i] = static_cast<uint16_t>(i == 4 || i == 5 ? 64 : words * 4);
         }
+        asm volatile("" ::"r"(&config) : "memory");
         _tile_loadconfig(&config);
     }
     ~Tiles() { _tile_release(); }
@@ -38,6 +42,7 @@ class Tiles {
 };
 
 INLINE void zero_sums() {
+    settle_stores();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -45,6 +50,7 @@ INLINE void zero_sums() {
 }
 INLINE void load_sums(const void* from, int64_t stride = 64) {
     const char* p = static_cast<const char*>(from);
+    settle_stores();
     _tile_loadd(0, p, stride);
     _tile_loadd(1, p + kTileBytes, stride);
     _tile_loadd(2, p + 2 * kTileBytes, stride);

@@ -57,6 +57,11 @@ INLINE Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 INLINE Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
 INLINE Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
 INLINE Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
+// 1 / x for normal x, to about an ulp: division takes several times as long.
+INLINE Vec reciprocal(Vec x) {
+    const Vec r = _mm512_rcp14_ps(x);
+    return mul(r, _mm512_fnmadd_ps(x, r, set1(2.0f)));
+}
 // Where one side is NaN the result is `b`.
 INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
@@ -155,6 +160,11 @@ INLINE Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 INLINE Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
 INLINE Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
 INLINE Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
+INLINE Vec reciprocal(Vec x) {
+    Vec r = _mm256_rcp_ps(x);
+    r = mul(r, _mm256_fnmadd_ps(x, r, set1(2.0f)));
+    return mul(r, _mm256_fnmadd_ps(x, r, set1(2.0f)));
+}
 INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 INLINE Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 INLINE Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
@@ -248,6 +258,7 @@ INLINE Vec add(Vec a, Vec b) { return a + b; }
 INLINE Vec sub(Vec a, Vec b) { return a - b; }
 INLINE Vec mul(Vec a, Vec b) { return a * b; }
 INLINE Vec div(Vec a, Vec b) { return a / b; }
+INLINE Vec reciprocal(Vec x) { return set1(1.0f) / x; }
 INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 INLINE Vec abs(Vec a) { return from_bits(bits(a) & 0x7fffffff); }
@@ -322,24 +333,33 @@ INLINE void store_part(T* p, Vec x, int64_t n) {
     memcpy(p, part, static_cast<size_t>(n) * sizeof(T));
 }
 
-// e^x to about 1 ulp; 0 below -87.3, finite above 88. Cephes' reduction and polynomial degree, own coefficients
-// from the Taylor series: on |r| <= ln2 / 2 its seventh term is below 2^-24.
+// 2^(n + r) for integral n and |r| <= 1/2, to about 2^-22: Taylor's polynomial of degree 6 in r ln 2. 0 where
+// `exponent`, which says what n + r was before it was bounded, is below -126.
+INLINE Vec exp2_of(Vec n, Vec r, Vec exponent) {
+    Vec p = set1(1.5403530e-4f);
+    p = fma(p, r, set1(1.3333558e-3f));
+    p = fma(p, r, set1(9.6181291e-3f));
+    p = fma(p, r, set1(5.5504109e-2f));
+    p = fma(p, r, set1(2.4022651e-1f));
+    p = fma(p, r, set1(6.9314718e-1f));
+    p = fma(p, r, set1(1.0f));
+    return keep_if_at_least(mul(p, exp2_int(n)), exponent, set1(-126.0f));
+}
+
+// In all bounds `x` is the second argument, so that NaN stays NaN.
+// 2^x; finite up to 127.
+INLINE Vec exp2(Vec x) {
+    const Vec bound = min(set1(127.0f), max(set1(-126.0f), x)), n = round(bound);
+    return exp2_of(n, sub(bound, n), x);
+}
+
+// e^x; finite up to 88.
 INLINE Vec exp(Vec x) {
-    const Vec low = set1(-87.3f);
-    // `x` is second so that NaN stays NaN.
-    const Vec bound = min(set1(88.0f), max(low, x));
-    const Vec n = round(mul(bound, set1(1.44269504088896341f)));
-    Vec r = fma(n, set1(-0.693359375f), bound);
-    r = fma(n, set1(2.12194440e-4f), r);
-    Vec p = set1(1.0f / 5040);
-    p = fma(p, r, set1(1.0f / 720));
-    p = fma(p, r, set1(1.0f / 120));
-    p = fma(p, r, set1(1.0f / 24));
-    p = fma(p, r, set1(1.0f / 6));
-    p = fma(p, r, set1(0.5f));
-    p = fma(p, r, set1(1.0f));
-    p = fma(p, r, set1(1.0f));
-    return keep_if_at_least(mul(p, exp2_int(n)), x, low);
+    const Vec bound = min(set1(88.0f), max(set1(-87.3f), x));
+    const Vec n = round(mul(bound, set1(1.44269504f)));
+    // log2(e) in two parts: the remainder is exact to the last bit.
+    const Vec r = fma(bound, set1(1.92596299e-8f), fma(bound, set1(1.44269502f), sub(zero(), n)));
+    return exp2_of(n, r, mul(x, set1(1.44269504f)));
 }
 
 }  // namespace
