@@ -1,8 +1,8 @@
 """Work that outlives its process: jobs are rows, and a job whose process died is taken up by another.
 
 A running job's row is touched every heartbeat. A runner that sees a row untouched for the lease, by
-its own monotonic clock, takes it over; no wall clock is compared, so clock steps free or hold
-nothing. Each taking raises `attempts`, and every later write demands that number, so a runner that
+its own monotonic clock, puts it back into the queue; no wall clock is compared, so clock steps free
+or hold nothing. Each taking raises `attempts`, and every later write demands that number, so a runner that
 was only slow cannot overwrite its successor. The owner is fixed when the job is enqueued.
 """
 
@@ -153,6 +153,15 @@ class JobContext:
         )
 
 
+def _freeing(id: str, attempts: int, beats: int) -> Statement:
+    """Without effect where the row was touched since it was seen."""
+    return Statement(
+        "UPDATE jobs SET state = 'queued', worker = NULL, beats = beats + 1 "
+        "WHERE id = ?1 AND attempts = ?2 AND beats = ?3 AND state = 'running'",
+        (id, attempts, beats),
+    )
+
+
 Handler = Callable[[JobContext], Awaitable[Any]]
 """Does one job and returns its result (JSON). It may run again from the start, or from `progress`, after a crash."""
 
@@ -205,7 +214,7 @@ class JobRunner:
                 self._wake.clear()
                 await self._survived(self._stop_lost())
                 await self._survived(self._take_all())
-                await self._survived(self._take_over_dead())
+                await self._survived(self._free_dead())
                 await self._rest()
         finally:
             self._queue.unlisten(self._wake.set)
@@ -231,7 +240,12 @@ class JobRunner:
             log.warning("jobs wait: %s", error)
 
     async def _take_all(self) -> None:
-        while len(self._tasks) < self._settings.concurrency and (row := await self._take_queued()) is not None:
+        """Fill the places that are free now; those that come free meanwhile have to wait for the next turn,
+        or a long queue of short jobs would keep the runner from everything else."""
+        for _ in range(self._settings.concurrency - len(self._tasks)):
+            row = await self._take_queued()
+            if row is None:
+                return
             self._start(row)
 
     async def _take_queued(self) -> Row | None:
@@ -249,7 +263,8 @@ class JobRunner:
         rows = outcome[0].rows
         return rows[0] if rows else None
 
-    async def _take_over_dead(self) -> None:
+    async def _free_dead(self) -> None:
+        """Put the jobs of dead processes back into the queue; the oldest come first there."""
         kinds = ", ".join(f"?{n}" for n in range(1, 1 + len(self._handlers)))
         rows = await self._database.fetch(
             f"SELECT id, attempts, beats FROM jobs WHERE state = 'running' AND kind IN ({kinds})", *self._handlers
@@ -264,21 +279,12 @@ class JobRunner:
             since = before[2] if before is not None and before[:2] == mark else now
             seen[row["id"]] = (*mark, since)
         self._seen = seen
-        for id, (attempts, beats, since) in seen.items():
-            if now - since >= self._settings.lease_s and len(self._tasks) < self._settings.concurrency:
-                await self._take_over(id, attempts, beats)
-
-    async def _take_over(self, id: str, attempts: int, beats: int) -> None:
-        outcome = await self._database.run(
-            Statement(
-                "UPDATE jobs SET attempts = attempts + 1, beats = beats + 1, worker = ?1 "
-                "WHERE id = ?2 AND attempts = ?3 AND beats = ?4 AND state = 'running' RETURNING *",
-                (self._worker, id, attempts, beats),
-            )
-        )
-        for row in outcome[0].rows:
-            log.warning("job %s is taken up again: the process that ran it is gone", id)
-            self._start(row)
+        dead = [(id, mark) for id, mark in seen.items() if now - mark[2] >= self._settings.lease_s]
+        for id, _ in dead:
+            log.warning("job %s waits again: the process that ran it is gone", id)
+        if dead:
+            await self._database.run(*(_freeing(id, attempts, beats) for id, (attempts, beats, _) in dead))
+            self._wake.set()
 
     def _start(self, row: Row) -> None:
         job = Job.of(row)

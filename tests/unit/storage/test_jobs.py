@@ -103,6 +103,21 @@ async def test_the_job_of_a_dead_process_is_taken_up_with_its_progress(jobs: Dat
     assert (job.state, job.result, job.attempts) == ("done", 42, 2)
 
 
+async def test_a_long_queue_does_not_keep_a_dead_processs_job_waiting(jobs: Database):
+    queue = JobQueue(jobs)
+    id = await queue.enqueue("ann", "short", None)
+    await jobs.execute("UPDATE jobs SET state = 'running', attempts = 1, beats = 7, worker = 'gone'")
+
+    async def short(context: JobContext) -> None:
+        await asyncio.sleep(0.02)
+
+    await jobs.run(*(queue.enqueueing("ann", "short", None)[1] for _ in range(400)))
+    async with running(jobs, queue, short=short):
+        assert (await ended(queue, id)).state == "done"
+        waiting = await jobs.fetch("SELECT id FROM jobs WHERE state = 'queued'")
+    assert waiting, "it was done only when nothing else was left"
+
+
 async def test_a_slow_job_that_shows_life_is_left_alone(jobs: Database):
     queue = JobQueue(jobs)
     starts = 0
