@@ -55,8 +55,8 @@ class CriaConfig:
     row_tokens: tuple[int, ...] = (256, 512, 768, 1024, 2048)
     full_blocks: int = 1
     """First blocks, in which every token is a target; later only the assistant's are."""
-    num_steps: int = 2_750
-    restarts: tuple[tuple[int, float], ...] = ((1_450, 0.7),)
+    num_steps: int = 4_750
+    restarts: tuple[tuple[int, float], ...] = ((1_450, 0.7), (2_750, 0.7))
     matrix_lr: float = 5e-3
     table_lr: float = 1.5e-3
     decay_share: float = 0.85
