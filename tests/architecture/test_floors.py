@@ -29,3 +29,19 @@ def test_no_room_imports_a_deserialiser_of_objects(word: str) -> None:
         text = path.read_text(encoding="utf-8")
         assert f"import {word}" not in text and f"from {word} " not in text, f"{path} uses {word}"
         assert "torch.load(" not in text, f"{path} calls torch.load"
+
+
+SPEAKS_HTTP = {"outbound", "hub", "cli", "agents"}
+"""The guarded client; downloads from the one configured hub; commands that talk to the person's own server. Agents hand
+the MCP library a client over the guarded transport."""
+
+
+@pytest.mark.parametrize("call", ["httpx2.AsyncClient(", "httpx2.Client(", "urllib.request", "http.client"])
+def test_only_the_outbound_room_reaches_other_hosts(call: str) -> None:
+    rooms = ROOT / "src" / "llamakit"
+    users = {
+        path.relative_to(rooms).parts[0]
+        for path in rooms.rglob("*.py")
+        if any(f" {call}" in line or f"({call}" in line for line in path.read_text("utf-8").splitlines())
+    }
+    assert users <= SPEAKS_HTTP
