@@ -1,4 +1,4 @@
-"""What every test may rely on: one thread a worker, and logging as it was before the test."""
+"""What every test may rely on: one thread a worker, a data home, and logging as it was before the test."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ import pytest
 
 # Small models gain nothing from threads, and several workers would fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def a_data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Servers keep their rows under the data home by default; that of whoever runs the tests is left alone."""
+    if "LLAMA_HOME" in os.environ:
+        yield
+        return
+    os.environ["LLAMA_HOME"] = str(tmp_path_factory.mktemp("home"))
+    yield
+    del os.environ["LLAMA_HOME"]
 
 
 @pytest.fixture(autouse=True)

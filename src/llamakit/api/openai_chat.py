@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from llamakit.api import openai_sampling
 from llamakit.api.inference import ChatRequest
@@ -30,6 +30,7 @@ from llamakit.api.openai_answer import (
     to_json,
     usage_fields,
 )
+from llamakit.api.openai_lists import Metadata
 from llamakit.api.openai_messages import (
     FunctionDefinition,
     WireFunctionChoice,
@@ -65,13 +66,6 @@ from llamakit.core.messages import (
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 
 
-def _sixteen(metadata: Any) -> Any:
-    """The published limit, checked before the entries are."""
-    if isinstance(metadata, dict) and len(metadata) > 16:
-        raise ValueError("must hold at most 16 entries")
-    return metadata
-
-
 class ChatCompletionRequest(SamplingFields):
     """Body of `POST /v1/chat/completions`."""
 
@@ -86,7 +80,7 @@ class ChatCompletionRequest(SamplingFields):
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     """Deprecated name of `max_completion_tokens`."""
-    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], BeforeValidator(_sixteen)] | None = None
+    metadata: Metadata | None = None
     modalities: Annotated[list[Literal["text", "audio"]], FIRST] | None = None
     moderation: dict[str, Any] | None = None
     """Refused: answers are not moderated by this route."""
@@ -102,6 +96,7 @@ class ChatCompletionRequest(SamplingFields):
     safety_identifier: str | None = None
     service_tier: ServiceTier | None = None
     store: bool | None = None
+    """Keep the answer, so that it can be listed and read; false by default."""
     tool_choice: WireToolChoice | None = None
     tools: WireTools | None = None
     top_logprobs: NumLogprobs | None = None
@@ -255,7 +250,6 @@ def _refuse_unsupported(wire: ChatCompletionRequest) -> None:
         ("modalities", wire.modalities not in (None, [], ["text"]), "only ['text'] is supported"),
         ("moderation", wire.moderation is not None, "answers are not moderated by this route; leave it out"),
         ("web_search_options", wire.web_search_options is not None, "this route does not search; leave it out"),
-        ("store", wire.store is True, "answers are not stored by this server; send false or leave it out"),
         ("functions", bool(wire.functions and wire.tools), "is the older form of tools; send one of them"),
         ("functions", wire.functions == [], "must hold at least one function, or be left out"),
         ("function_call", bool(wire.function_call and not wire.functions), "needs functions"),

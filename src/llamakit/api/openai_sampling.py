@@ -246,9 +246,9 @@ def _logit_bias(bias: Mapping[str, float]) -> dict[int, float]:
 def _constraint(wire: SamplingFields) -> Constraint | None:
     made: dict[str, Constraint] = {}
     for param, constraint in (
-        ("response_format", _from_format(wire.response_format)),
+        ("response_format", format_constraint(wire.response_format)),
         ("structured_outputs", _from_structured(wire.structured_outputs)),
-        ("guided_json", _schema(wire.guided_json, "guided_json")),
+        ("guided_json", schema_constraint(wire.guided_json, "guided_json")),
         ("guided_regex", _text("regex", wire.guided_regex, "guided_regex")),
         ("guided_choice", _choice(wire.guided_choice, "guided_choice")),
         ("guided_grammar", _text("grammar", wire.guided_grammar, "guided_grammar")),
@@ -260,20 +260,21 @@ def _constraint(wire: SamplingFields) -> Constraint | None:
     return next(iter(made.values()), None)
 
 
-def _from_format(wanted: ResponseFormat | None) -> Constraint | None:
+def format_constraint(wanted: ResponseFormat | None, param: str = "response_format") -> Constraint | None:
+    """What a format asks of the output; None for free text."""
     match wanted:
         case None | ResponseFormatText():
             return None
         case ResponseFormatJsonObject():
             return Constraint(kind="json_object")
         case ResponseFormatJsonSchema():
-            return _schema(wanted.json_schema.schema_ or {}, "response_format.json_schema.schema")
+            return schema_constraint(wanted.json_schema.schema_ or {}, f"{param}.json_schema.schema")
         case ResponseFormatRegex():
-            return _text("regex", wanted.regex, "response_format.regex")
+            return _text("regex", wanted.regex, f"{param}.regex")
         case ResponseFormatGrammar():
-            return _text("grammar", wanted.grammar, "response_format.grammar")
+            return _text("grammar", wanted.grammar, f"{param}.grammar")
         case ResponseFormatChoice():
-            return _choice(wanted.choice, "response_format.choice")
+            return _choice(wanted.choice, f"{param}.choice")
 
 
 def _from_structured(wanted: StructuredOutputs | None) -> Constraint | None:
@@ -283,7 +284,7 @@ def _from_structured(wanted: StructuredOutputs | None) -> Constraint | None:
     made = [
         constraint
         for constraint in (
-            _schema(wanted.json_, f"{param}.json"),
+            schema_constraint(wanted.json_, f"{param}.json"),
             _text("regex", wanted.regex, f"{param}.regex"),
             _choice(wanted.choice, f"{param}.choice"),
             _text("grammar", wanted.grammar, f"{param}.grammar"),
@@ -296,7 +297,8 @@ def _from_structured(wanted: StructuredOutputs | None) -> Constraint | None:
     return made[0]
 
 
-def _schema(schema: dict[str, Any] | str | None, param: str) -> Constraint | None:
+def schema_constraint(schema: dict[str, Any] | str | None, param: str) -> Constraint | None:
+    """What a JSON Schema, as an object or as text, asks of the output."""
     if schema is None:
         return None
     if isinstance(schema, str):

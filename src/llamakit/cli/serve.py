@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llamakit.cli.options import Context, Device, Dtype, Threads, complete_model, ensure_here, require_torch
+from llamakit.cli.options import Context, Device, Dtype, Quantize, Threads, complete_model, ensure_here, require_torch
 from llamakit.cli.terminal import say
 from llamakit.core.config import Duration, Secret, Settings, config_path, load
 from llamakit.core.errors import ConfigError
@@ -51,6 +51,7 @@ def command(
     threads: Threads = None,
     device: Device = None,
     dtype: Dtype = None,
+    quantize: Quantize = None,
     prompt_format: Annotated[
         str | None, typer.Option("--format", help="Prompt format, where it is not recognised.")
     ] = None,
@@ -59,6 +60,14 @@ def command(
     ] = None,
     speculation: Annotated[bool, typer.Option(help="Propose tokens from the text itself.")] = True,
     max_sequences: Annotated[int | None, typer.Option(min=1, help="Answers computed together.")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LLAMA_STORAGE",
+            show_envvar=False,
+            help="Where objects are kept: local, sqlite:PATH, :memory: or a PostgreSQL URL (better in LLAMA_STORAGE).",
+        ),
+    ] = None,
     tls_cert: Annotated[str | None, typer.Option(help="PEM file of the certificate chain; switches TLS on.")] = None,
     tls_key: Annotated[str | None, typer.Option(help="PEM file of its private key.")] = None,
     tls_client_ca: Annotated[
@@ -78,7 +87,7 @@ def command(
     address that other machines reach wants one. Ctrl-C stops after running answers.
     """
     flags: dict[str, Any] = {"host": host, "port": port, "context": context, "threads": threads, "device": device}
-    flags |= {"dtype": dtype, "keep_alive": keep_alive}
+    flags |= {"dtype": dtype, "quantize": quantize, "keep_alive": keep_alive}
     settings = load(Settings, file=config_path(), flags=flags).value
     names = tuple(models or ((settings.model,) if provider == LOCAL else ()))
     if provider == LOCAL:
@@ -93,6 +102,7 @@ def command(
     wishes |= {"max_sequences": max_sequences}
     wishes |= {} if speculation else {"speculation": False}
     given: dict[str, Any] = {"drain_s": float(Duration.parse(drain))} if drain is not None else {}
+    given |= {} if storage is None else {"storage": storage}
     config = ServeConfig(
         models=names,
         provider=provider,
@@ -136,6 +146,7 @@ def _compute(settings: Settings, wishes: dict[str, Any]) -> dict[str, Any]:
         "threads": settings.threads,
         "device": None if settings.device == "auto" else settings.device,
         "dtype": None if settings.dtype == "auto" else settings.dtype,
+        "quantize": None if settings.quantize == "none" else settings.quantize,
     }
     return {name: value for name, value in wishes.items() if value is not None}
 

@@ -29,8 +29,12 @@ from llamakit.server.routes import (
     ollama_models,
     openai_chat,
     openai_completions,
+    openai_conversations,
     openai_embeddings,
     openai_models,
+    openai_responses,
+    openai_stored_chats,
+    prompts,
     tokenize,
 )
 from llamakit.server.routing import GuardedRoute, Operation, json_response, to_routes
@@ -43,6 +47,10 @@ ROUTES = (
     openai_completions,
     openai_embeddings,
     openai_models,
+    openai_responses,
+    openai_conversations,
+    openai_stored_chats,
+    prompts,
     tokenize,
     anthropic,
     ollama,
@@ -102,6 +110,7 @@ def build_service_app(service: Service) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
+            await service.stack.start()
             yield
         finally:
             await service.stack.aclose()

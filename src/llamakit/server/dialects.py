@@ -60,6 +60,15 @@ NAMED_EVENTS = Framing(
     ping=b'event: ping\ndata: {"type":"ping"}\n\n',
 )
 """Pieces bring their `event:` and `data:` lines themselves."""
+RESPONSE_EVENTS = Framing(
+    media_type="text/event-stream",
+    before="",
+    after="\n\n",
+    error_before="event: error\ndata: ",
+    end=b"data: [DONE]\n\n",
+    ping=b": ping\n\n",
+)
+"""The same, with the end mark that OpenAI's clients know."""
 JSON_LINES = Framing(media_type="application/x-ndjson", before="", after="\n", error_before="")
 
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from llamakit import __version__
-from llamakit.api.wire import Wire
 from llamakit.server.dialects import dialect_of, error_kind
 from llamakit.server.routing import Operation
 
@@ -22,7 +22,7 @@ def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
     kinds = {kind for operation in operations for kind in _kinds(operation)}
     ordered = sorted(kinds, key=lambda kind: kind.__name__)
     named, schemas = models_json_schema([(kind, "validation") for kind in ordered], ref_template=_REF)
-    refs: dict[type[Wire], Any] = {kind: named[kind, "validation"] for kind in ordered}
+    refs: dict[type[BaseModel], Any] = {kind: named[kind, "validation"] for kind in ordered}
     paths: dict[str, Any] = {}
     for operation in operations:
         path = _PLACE.sub(r"{\1}", operation.path)
@@ -67,16 +67,16 @@ def _with_public_names(value: Any) -> Any:
     return value
 
 
-def _kinds(operation: Operation) -> list[type[Wire]]:
+def _kinds(operation: Operation) -> list[type[BaseModel]]:
     kinds = (operation.body, operation.answer, operation.chunk, _error_kind(operation))
     return [kind for kind in kinds if kind is not None]
 
 
-def _error_kind(operation: Operation) -> type[Wire]:
+def _error_kind(operation: Operation) -> type[BaseModel]:
     return error_kind(dialect_of(operation.path))
 
 
-def _operation(operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, Any]:
+def _operation(operation: Operation, refs: dict[type[BaseModel], Any]) -> dict[str, Any]:
     made: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.about,
@@ -91,7 +91,7 @@ def _operation(operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, A
             for query in operation.query
         ],
         "responses": {
-            "200": {"description": "The answer.", "content": _content(operation, refs)},
+            **_success(operation, refs),
             "4XX": _error("The request is at fault.", operation, refs),
             "5XX": _error("The server is at fault, or has no room now.", operation, refs),
         },
@@ -103,7 +103,13 @@ def _operation(operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, A
     return made
 
 
-def _content(operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, Any]:
+def _success(operation: Operation, refs: dict[type[BaseModel], Any]) -> dict[str, Any]:
+    if operation.is_empty:
+        return {"204": {"description": "Done."}}
+    return {"200": {"description": "The answer.", "content": _content(operation, refs)}}
+
+
+def _content(operation: Operation, refs: dict[type[BaseModel], Any]) -> dict[str, Any]:
     if operation.answer is None:
         return {"text/plain": {"schema": {"type": "string"}}}
     content: dict[str, Any] = {"application/json": {"schema": refs[operation.answer]}}
@@ -112,5 +118,5 @@ def _content(operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, Any
     return content
 
 
-def _error(about: str, operation: Operation, refs: dict[type[Wire], Any]) -> dict[str, Any]:
+def _error(about: str, operation: Operation, refs: dict[type[BaseModel], Any]) -> dict[str, Any]:
     return {"description": about, "content": {"application/json": {"schema": refs[_error_kind(operation)]}}}

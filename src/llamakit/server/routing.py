@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
@@ -43,15 +44,17 @@ class Operation:
 
     name: str
     """Unique; the operation id of the OpenAPI document."""
-    method: Literal["GET", "HEAD", "POST", "DELETE"]
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
     path: str
     about: str
     endpoint: Endpoint
     tag: str
     body: type[Wire] | None = None
-    answer: type[Wire] | None = None
+    answer: type[BaseModel] | None = None
     """Type of the JSON answer; None for text."""
-    chunk: type[Wire] | None = None
+    is_empty: bool = False
+    """Answered with 204 and no body."""
+    chunk: type[BaseModel] | None = None
     """Type of a streamed piece, where the answer can be streamed."""
     framing: Framing = OPENAI_EVENTS
     """How a stream of them is sent."""

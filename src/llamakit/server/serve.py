@@ -69,6 +69,7 @@ async def serve_on(
             limits=limits,
         )
         server = _Server(_uvicorn_config(service), service, address_of(config, bound), on_ready)
+        await stack.start()
         if config.preload:
             for model in stack.default_models:
                 await stack.inference.load(model)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from llamakit.api.inference import AnswerStream, Inference
+from llamakit.api.inference import AnswerStream, ChatRequest, Inference
 from llamakit.api.limits import LIMITS, Limits
 from llamakit.api.wire import Wire
 from llamakit.core.messages import Answer, AnswerEvent, AnswerFold
@@ -24,6 +24,7 @@ from llamakit.server.sse import EventStream, Pieces
 from llamakit.stack.build import Stack
 from llamakit.stack.run_config import ServeConfig
 
+T = TypeVar("T")
 W = TypeVar("W", bound=Wire)
 Write = Callable[[int, AnswerEvent], Iterator[str]]
 """Chunks that an event of the n-th stream makes."""
@@ -51,6 +52,23 @@ class Service:
         """The request's body as `kind`, under the limits and the strictness of this server."""
         strict = self.config.strict
         return await read_wire(request, kind, limits=self.limits, strict=strict, set_aside=set_aside)
+
+    def __post_init__(self) -> None:
+        self.stack.responses.background.chat = self.metered_alone
+
+    def metered(self, request: Request) -> Callable[[ChatRequest], AnswerStream]:
+        """The models, each answer counted on the request's books."""
+        exchange = exchange_of(request)
+        return lambda asked: _watched(self.inference.chat(asked), self.metrics, asked.model, exchange)
+
+    def metered_alone(self, asked: ChatRequest) -> AnswerStream:
+        """The same for work that no request waits for."""
+        exchange = Exchange(id=asked.context.id, method="(background)", model=asked.model)
+        return _watched(self.inference.chat(asked), self.metrics, asked.model, exchange)
+
+    async def wanted(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
+        """The result of work, which ends when the client leaves."""
+        return await while_wanted(work, request.receive, self.drain)
 
     async def whole(self, request: Request, model: str, streams: Sequence[AnswerStream]) -> list[Answer]:
         """Every stream to its end, as answers; stops when the client leaves."""

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from llamakit.api.hosted_tools import HostedKind, HostedTools
 from llamakit.api.inference import Inference
 from llamakit.core.errors import InvalidRequest
 from llamakit.providers.specs import Api
+from llamakit.stack.background import Background
+from llamakit.stack.chats import StoredChats
+from llamakit.stack.conversations import Conversations
 from llamakit.stack.library import Library
+from llamakit.stack.prompts import Prompts
 from llamakit.stack.resolve import build_provider, resolve_spec
+from llamakit.stack.responses import Responses
 from llamakit.stack.router import InferenceRouter
 from llamakit.stack.run_config import ServeConfig
+from llamakit.stack.schema import STEPS
+from llamakit.stack.storage import TEMPORARY, Storage
 
 LOCAL = "inline::local"
 """The provider whose models are files of this machine."""
@@ -25,6 +34,29 @@ class Stack:
     """Models of the run config, the default first."""
     library: Library | None = None
     """The models on this machine, where that is what is served."""
+    storage: Storage = field(default_factory=lambda: Storage(TEMPORARY, STEPS))
+    """The database; a private one that goes with the server, unless another is given."""
+    hosted_tools: Mapping[HostedKind, HostedTools] = field(default_factory=dict)
+    """Tools that run here on behalf of a response, by kind."""
+    background: Background = field(init=False)
+    """Work that goes on without its client."""
+    responses: Responses = field(init=False)
+    conversations: Conversations = field(init=False)
+    prompts: Prompts = field(init=False)
+    chats: StoredChats = field(init=False)
+    """Chat completions that were asked to be kept."""
+
+    def __post_init__(self) -> None:
+        background = Background(self.storage)
+        made = {
+            "background": background,
+            "responses": Responses(self.inference, self.storage, background, self.hosted_tools, self.model_or_default),
+            "conversations": Conversations(self.storage),
+            "prompts": Prompts(self.storage),
+            "chats": StoredChats(self.storage),
+        }
+        for name, part in made.items():
+            object.__setattr__(self, name, part)
 
     async def model_or_default(self, name: str | None) -> str:
         """`name`, or the model meant when none is named; raises `InvalidRequest` where that is not one."""
@@ -37,9 +69,19 @@ class Stack:
             raise InvalidRequest(f"model is required, one of: {', '.join(names) or 'none is there'}", param="model")
         return names[0]
 
+    async def start(self) -> None:
+        """Open the database and go on with what a process before this one left; a second call does nothing."""
+        await self.background.start()
+
     async def aclose(self) -> None:
-        """End all work."""
-        await self.inference.aclose()
+        """End all work, in the order in which it rests on one another."""
+        try:
+            await self.background.aclose()
+        finally:
+            try:
+                await self.inference.aclose()
+            finally:
+                await self.storage.aclose()
 
 
 def build_stack(config: ServeConfig) -> Stack:
@@ -47,4 +89,7 @@ def build_stack(config: ServeConfig) -> Stack:
     settings = {"models": config.models, "keep_alive": config.keep_alive, **config.provider_config}
     provider = build_provider(resolve_spec(Api.inference, config.provider), settings, {})
     library = Library() if config.provider == LOCAL else None
-    return Stack(inference=InferenceRouter({}, provider), default_models=config.models, library=library)
+    storage = Storage(config.storage, STEPS)
+    return Stack(
+        inference=InferenceRouter({}, provider), default_models=config.models, library=library, storage=storage
+    )

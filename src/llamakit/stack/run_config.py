@@ -10,6 +10,7 @@ from typing import Any
 
 from llamakit.core.config import FIVE_MINUTES, Duration, Secret
 from llamakit.core.errors import ConfigError
+from llamakit.stack.storage import LOCAL, check_target
 
 MIN_KEY_CHARS = 8
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
@@ -32,6 +33,9 @@ class ServeConfig:
     """Load the models before the first request is taken."""
     strict: bool = False
     """Refuse unknown request fields instead of setting them aside."""
+
+    storage: str = field(default=LOCAL, repr=False)
+    """Where stored objects live: `local` (under the data home), `sqlite:PATH`, `:memory:`, or a PostgreSQL URL."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -64,6 +68,7 @@ class ServeConfig:
     """One JSON object a log line."""
 
     def __post_init__(self) -> None:
+        check_target(self.storage)
         if not 0 <= self.port < 65536:
             raise ConfigError(f"port must be in [0, 65535], got {self.port!r}")
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -86,7 +86,6 @@ def test_unknown_keys_are_named_with_their_path():
         ({"audio": {"voice": "x"}}, "audio"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"web_search_options": {}}, "web_search_options"),
-        ({"store": True}, "store"),
         ({"moderation": {"model": "x"}}, "moderation"),
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"keep_alive": "soon"}, "keep_alive"),

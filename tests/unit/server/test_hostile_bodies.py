@@ -25,11 +25,19 @@ from llamakit.api.ollama_models import (
 )
 from llamakit.api.openai_chat import ChatCompletionRequest
 from llamakit.api.openai_completions import WireCompletionRequest
+from llamakit.api.openai_conversations import WireConversationRequest
 from llamakit.api.openai_embeddings import WireEmbeddingRequest
+from llamakit.api.openai_responses import CompactRequest, ResponseRequest, ResponseTokensRequest
+from llamakit.api.prompts import WirePromptRequest
 from llamakit.api.tokenize import WireDetokenizeRequest, WireTokenizeRequest
 
 JSON = {"content-type": "application/json"}
 ROUTES = {
+    "/v1/responses": (ResponseRequest, {"model": "echo", "input": "x", "store": False}),
+    "/v1/responses/input_tokens": (ResponseTokensRequest, {"model": "echo", "input": "x"}),
+    "/v1/responses/compact": (CompactRequest, {"model": "echo", "input": "x"}),
+    "/v1/conversations": (WireConversationRequest, {}),
+    "/v1/prompts": (WirePromptRequest, {"prompt": "x"}),
     "/v1/chat/completions": (ChatCompletionRequest, chat_body("x")),
     "/v1/completions": (WireCompletionRequest, {"model": "echo", "prompt": "x"}),
     "/v1/embeddings": (WireEmbeddingRequest, {"model": "echo", "input": "x"}),

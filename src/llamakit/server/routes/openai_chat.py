@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import aclosing
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from llamakit.api.ids import new_id
+from llamakit.api.inference import AnswerStream
 from llamakit.api.openai_answer import AnswerHead
 from llamakit.api.openai_chat import (
     ChatChunks,
@@ -19,6 +21,8 @@ from llamakit.api.openai_chat import (
     to_body,
     to_request,
 )
+from llamakit.api.openai_stored_chats import to_stored_messages
+from llamakit.core.messages import AnswerFold, Done
 from llamakit.server.exchange import exchange_of
 from llamakit.server.routing import Operation, json_response
 from llamakit.server.service import Service
@@ -40,6 +44,8 @@ def operations(service: Service) -> list[Operation]:
         request = to_request(wire, request_id=head.id, salt=exchange.principal.salt)
         echo = echoed_text(wire, request)
         stream = service.inference.chat(request)
+        if wire.store:
+            stream = _kept(service, exchange.principal.name, wire, head, echo, stream)
         if wire.stream:
             chunks = ChatChunks(wire, head, echo=echo)
             return service.streamed(http, wire.model, [stream], lambda _, event: chunks.push(event))
@@ -59,3 +65,18 @@ def operations(service: Service) -> list[Operation]:
             chunk=ChatCompletionChunk,
         )
     ]
+
+
+async def _kept(
+    service: Service, owner: str, wire: ChatCompletionRequest, head: AnswerHead, echo: str, stream: AnswerStream
+) -> AnswerStream:
+    """The same events; the answer is kept before its last one, with which it is acknowledged."""
+    fold = AnswerFold()
+    async with aclosing(stream) as events:
+        async for event in events:
+            fold.add(event)
+            if isinstance(event, Done):
+                body = to_body(wire, head, fold.answer(), echo=echo)
+                messages = to_stored_messages(wire, head.id)
+                await service.stack.chats.keep(owner, body, messages, wire.metadata)
+            yield event

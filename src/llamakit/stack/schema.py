@@ -1,0 +1,20 @@
+"""The tables of a server in the order they came to be; the list only grows."""
+
+from __future__ import annotations
+
+from llamakit.stack.chats import create_chats
+from llamakit.stack.conversations import create_conversations
+from llamakit.stack.items import create_items
+from llamakit.stack.prompts import create_prompts
+from llamakit.stack.response_rows import create_responses
+from llamakit.storage.jobs import create_jobs
+from llamakit.storage.migrations import Migration
+
+STEPS: tuple[Migration, ...] = (
+    create_jobs,
+    create_items,
+    create_conversations,
+    create_prompts,
+    create_chats,
+    create_responses,
+)
