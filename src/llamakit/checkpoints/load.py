@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from llamakit.checkpoints.open import open_checkpoint
-from llamakit.checkpoints.reader import Generation, Kind, Metadata, TokenizerSource
+from llamakit.checkpoints.reader import Generation, Kind, Metadata, Reader, TokenizerSource
 from llamakit.checkpoints.weights import Progress, check_weights, natural_dtype
 from llamakit.core.model_config import ModelConfig
 from llamakit.models.llama import Llama, build
@@ -46,25 +46,36 @@ def load_model(
     `CheckpointError` before any weight is read when tensors are missing, unexpected or mis-shaped.
     """
     with open_checkpoint(path) as reader:
-        config, infos = reader.config(), reader.infos()
-        check_weights(infos, config, reader.path)
-        dtype = dtype or natural_dtype(infos)
-        model = build(config, device="meta", dtype=dtype)
+        infos = reader.infos()
+        loaded = _empty(reader, dtype)
         done, total = 0, sum(info.nbytes for info in infos.values())
         for name, info in infos.items():
-            _assign(model, name, reader.tensor(name, dtype).to(device))
+            _assign(loaded.model, name, reader.tensor(name, loaded.model.dtype).to(device))
             done += info.nbytes
             if progress is not None:
                 progress(done, total)
-        return Loaded(
-            model=model.eval(),
-            config=config,
-            generation=reader.generation(),
-            metadata=reader.metadata(),
-            tokenizer_source=reader.tokenizer_source(),
-            kind=reader.kind,
-            path=reader.path,
-        )
+        return loaded
+
+
+def load_shape(path: str | Path, *, dtype: torch.dtype | None = None) -> Loaded:
+    """What `load_model` gives, with a model on `meta`: for weights that come from elsewhere."""
+    with open_checkpoint(path) as reader:
+        return _empty(reader, dtype)
+
+
+def _empty(reader: Reader, dtype: torch.dtype | None) -> Loaded:
+    config, infos = reader.config(), reader.infos()
+    check_weights(infos, config, reader.path)
+    model = build(config, device="meta", dtype=dtype or natural_dtype(infos))
+    return Loaded(
+        model=model.eval(),
+        config=config,
+        generation=reader.generation(),
+        metadata=reader.metadata(),
+        tokenizer_source=reader.tokenizer_source(),
+        kind=reader.kind,
+        path=reader.path,
+    )
 
 
 def _assign(model: nn.Module, name: str, tensor: torch.Tensor) -> None:

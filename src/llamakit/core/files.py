@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -13,11 +15,18 @@ def write_durably(path: Path, data: bytes) -> None:
 
     Creates missing parent directories. Raises `OSError`; the old file is then untouched.
     """
+    with writing_durably(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing_durably(path: Path) -> Iterator[BinaryIO]:
+    """The same for data in pieces: what the block writes takes the place of `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

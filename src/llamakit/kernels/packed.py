@@ -49,8 +49,12 @@ class PackedWeight:
     matrix: Matrix = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.codes.is_contiguous() or not self.scales.is_contiguous():
+        tensors = [t for t in (self.codes, self.multipliers, self.scales) if t is not None]
+        if not all(t.is_contiguous() for t in tensors):
             raise ValueError("packed tensors must be contiguous")
+        block = self.rotation
+        if block and (block < _SMALLEST_ROTATION or block & (block - 1) or self.depth % block):
+            raise ValueError(f"a rotation of {block} does not divide a depth of {self.depth}")
         wanted = packed_shapes(self.columns, self.depth, self.bits)
         found = {"codes": self.codes.numel(), "scales": self.scales.numel()}
         if self.multipliers is not None:

@@ -25,7 +25,9 @@ from llamakit.engine.engine import Engine
 from llamakit.hub.locate import Located, resolve_model
 from llamakit.models.llama import Llama
 from llamakit.quant.convert import packed_bytes, quantize
+from llamakit.quant.fused import fuse
 from llamakit.runtime.memory import available_bytes, plan_cache
+from llamakit.runtime.packing import load_quantized
 from llamakit.text.formats.format import PromptFormat
 from llamakit.text.formats.resolve import detect_format, resolve_format
 from llamakit.text.tokenizer import Tokenizer, load_tokenizer
@@ -157,11 +159,16 @@ def _load(
             dtype = best_dtype(reader.metadata().quantization, device)
     else:
         dtype = _DTYPES[options.dtype]
-    loaded = load_model(located.path, dtype=dtype, device=device, progress=progress)
-    for adapter in located.recipe.adapters if located.recipe is not None else ():
-        merge_adapter(loaded.model, Path(adapter))
-    if options.quantize != "none":
-        quantize(loaded.model, options.quantize)
+    adapters = located.recipe.adapters if located.recipe is not None else ()
+    if options.quantize != "none" and device.type == "cpu" and not adapters:
+        loaded = load_quantized(located.path, options.quantize, dtype, progress)
+    else:
+        loaded = load_model(located.path, dtype=dtype, device=device, progress=progress)
+        for adapter in adapters:
+            merge_adapter(loaded.model, Path(adapter))
+        if options.quantize != "none":
+            quantize(loaded.model, options.quantize)
+    fuse(loaded.model)
     return loaded
 
 

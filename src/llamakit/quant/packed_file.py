@@ -1,0 +1,211 @@
+"""A quantized model as one file that is mapped, not read: the second start needs no packing.
+
+Layout: `MAGIC`, the length of the header as 8 bytes little endian, the header as JSON, then the tensors, each at a
+multiple of 64 bytes from the start. The header names where the model came from (`source`); a file of another source
+is stale, not wrong. This is a cache of this package's own layout, not a format to exchange.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from llamakit.core.errors import CheckpointError
+from llamakit.core.files import writing_durably
+from llamakit.kernels.packed import PackedWeight
+from llamakit.quant.convert import install
+from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear
+
+MAGIC = b"llamakit packed 1\n"
+MAX_HEADER_BYTES = 16 << 20
+_ALIGNMENT = 64
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}
+# Linux 5.14 and later: map all pages now, in one call, instead of one fault for each.
+_MADV_POPULATE_READ = 22
+
+
+def source_of(checkpoint: Path, *settings: str) -> str:
+    """What a packed file depends on: the checkpoint's files by name, size and time, and how it was packed."""
+    files = sorted(checkpoint.rglob("*")) if checkpoint.is_dir() else [checkpoint]
+    digest = hashlib.sha256(repr((str(checkpoint.resolve()), settings)).encode())
+    for file in files:
+        status = file.stat()
+        digest.update(repr((file.name, status.st_size, status.st_mtime_ns)).encode())
+    return digest.hexdigest()
+
+
+def save_packed(model: nn.Module, path: Path, source: str) -> None:
+    """Write a quantized CPU model; the file appears whole or not at all."""
+    entries, tensors = _describe(model)
+    place = 0
+    for tensor, entry, key in tensors:
+        entry[key] = place
+        place += -(-_num_bytes(tensor) // _ALIGNMENT) * _ALIGNMENT
+    header = json.dumps({"source": source, "bytes": place, "tensors": entries}).encode()
+    if len(header) > MAX_HEADER_BYTES:
+        raise CheckpointError(f"{path}: the header would take {len(header)} bytes, more than {MAX_HEADER_BYTES}")
+    with writing_durably(path) as file:
+        file.write(MAGIC + len(header).to_bytes(8, "little") + header)
+        file.write(bytes(_data_start(len(header)) - file.tell()))
+        for tensor, _, _ in tensors:
+            _write(file, tensor)
+
+
+def load_packed(model: nn.Module, path: Path, source: str) -> bool:
+    """Give a model without weights (on `meta`) the packed ones; False when there is no file of this source.
+
+    The tensors share the file's pages with every process that maps it; the file must not be changed in place. Raises
+    CheckpointError when the file is damaged or is not of this model.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return False
+    with file:
+        header, start = _read_header(file, path)
+        if header["source"] != source:
+            return False
+        size = file.seek(0, 2)
+        if size < start + header["bytes"]:
+            raise CheckpointError(f"{path} ends after {size} of {start + header['bytes']} bytes; delete it")
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    with suppress(OSError, ValueError):  # A hint: without it the pages come one by one.
+        pages.madvise(_MADV_POPULATE_READ)
+    view = _View(path, pages, start, header["bytes"])
+    try:
+        for entry in header["tensors"]:
+            _restore(model, entry, view)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} does not hold this model ({error}); delete it") from error
+    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing[:5])} and {len(missing) - 1} more; delete it")
+    return True
+
+
+@dataclass(frozen=True)
+class _View:
+    """Tensors over the mapped file."""
+
+    path: Path
+    pages: mmap.mmap
+    start: int
+    size: int
+
+    def tensor(self, offset: int, shape: list[int], dtype: torch.dtype) -> Tensor:
+        count = 1
+        for length in shape:
+            if not isinstance(length, int) or length < 0:
+                raise ValueError(f"a tensor of shape {shape}")
+            count *= length
+        if not isinstance(offset, int) or not 0 <= offset <= self.size - count * dtype.itemsize:
+            raise ValueError(f"a tensor at {offset} that leaves the file")
+        if count == 0:
+            return torch.empty(shape, dtype=dtype)
+        return torch.frombuffer(self.pages, dtype=dtype, count=count, offset=self.start + offset).view(shape)
+
+
+def _describe(model: nn.Module) -> tuple[list[dict[str, Any]], list[tuple[Tensor, dict[str, Any], str]]]:
+    """Header entries, and every tensor with the entry and the key that shall hold its place."""
+    entries: list[dict[str, Any]] = []
+    tensors: list[tuple[Tensor, dict[str, Any], str]] = []
+    for name, weight, dtype in _packed_weights(model):
+        entry: dict[str, Any] = {
+            "name": name,
+            "bits": weight.bits,
+            "columns": weight.columns,
+            "depth": weight.depth,
+            "rotation": weight.rotation,
+            "dtype": dtype,
+        }
+        entries.append(entry)
+        for key in ("codes", "multipliers", "scales"):
+            tensor = getattr(weight, key)
+            if tensor is not None:
+                entry[f"{key}_shape"] = list(tensor.shape)
+                tensors.append((tensor, entry, key))
+    for name, parameter in model.named_parameters():
+        entry = {"name": name, "dtype": _dtype_name(parameter.dtype), "shape": list(parameter.shape)}
+        entries.append(entry)
+        tensors.append((parameter.detach(), entry, "values"))
+    return entries, tensors
+
+
+def _packed_weights(model: nn.Module) -> Iterator[tuple[str, PackedWeight, str]]:
+    for name, module in model.named_modules():
+        if isinstance(module, QuantizedEmbedding):
+            yield name, module.weight, _dtype_name(module.dtype)
+        elif isinstance(module, QuantizedLinear):
+            if module.bias is not None:
+                raise CheckpointError(f"{name} has a bias; only matrices without one are written to a packed file")
+            yield name, module.weight, "float32"
+
+
+def _restore(model: nn.Module, entry: Mapping[str, Any], view: _View) -> None:
+    name, dtype = entry["name"], _DTYPES[entry["dtype"]]
+    if "bits" not in entry:
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        old = module.get_parameter(leaf)
+        if list(old.shape) != entry["shape"]:
+            raise ValueError(f"{name} has shape {entry['shape']}, wanted {list(old.shape)}")
+        values = view.tensor(entry["values"], entry["shape"], dtype)
+        module.register_parameter(leaf, nn.Parameter(values, requires_grad=False))
+        return
+    wanted = list(model.get_submodule(name).get_parameter("weight").shape)
+    if wanted != [entry["columns"], entry["depth"]]:
+        raise ValueError(f"{name} is {entry['columns']} by {entry['depth']}, wanted {wanted}")
+    multipliers = None
+    if entry["bits"] == 4:
+        multipliers = view.tensor(entry["multipliers"], entry["multipliers_shape"], torch.int8)
+    weight = PackedWeight(
+        view.tensor(entry["codes"], entry["codes_shape"], torch.uint8),
+        multipliers,
+        view.tensor(entry["scales"], entry["scales_shape"], torch.float32),
+        entry["columns"],
+        entry["depth"],
+        entry["rotation"],
+    )
+    install(model, name, weight, dtype)
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
+    start = file.read(len(MAGIC) + 8)
+    length = int.from_bytes(start[len(MAGIC) :], "little")
+    if start[: len(MAGIC)] != MAGIC or length > MAX_HEADER_BYTES:
+        raise CheckpointError(f"{path} is not a packed model of this version; delete it")
+    try:
+        header = json.loads(file.read(length))
+        complete = isinstance(header["source"], str) and isinstance(header["bytes"], int) and header["bytes"] >= 0
+        if not complete or not all(isinstance(entry, dict) for entry in header["tensors"]):
+            raise ValueError("a field has the wrong type")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} has a damaged header ({error}); delete it") from error
+    return header, _data_start(length)
+
+
+def _data_start(header_bytes: int) -> int:
+    return -(-(len(MAGIC) + 8 + header_bytes) // _ALIGNMENT) * _ALIGNMENT
+
+
+def _write(file: BinaryIO, tensor: Tensor) -> None:
+    raw = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+    file.write(raw.data)
+    file.write(bytes(-raw.nbytes % _ALIGNMENT))
+
+
+def _num_bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

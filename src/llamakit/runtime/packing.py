@@ -1,0 +1,55 @@
+"""Quantized weights for a checkpoint: packed at the first start, mapped from a file of our own at every later one.
+
+The files lie in the data directory under `packed/`, one for a checkpoint and a way of packing; a newer one takes the
+place of an older one, and any may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from llamakit.checkpoints.load import Loaded, load_model, load_shape
+from llamakit.core.config import data_home
+from llamakit.core.errors import CheckpointError
+from llamakit.models.llama import Llama
+from llamakit.quant.convert import quantize
+from llamakit.quant.packed_file import load_packed, save_packed, source_of
+
+_log = logging.getLogger(__name__)
+
+
+def load_quantized(
+    path: Path, scheme: str, dtype: torch.dtype, progress: Callable[[int, int], None] | None = None
+) -> Loaded:
+    """The model of a checkpoint with its matrices packed; raises what `load_model` and `quantize` raise."""
+    settings = (scheme, str(dtype))
+    kept, source = packed_path(path, *settings), source_of(path, *settings)
+    loaded = load_shape(path, dtype=dtype)
+    if _restore(loaded.model, kept, source):
+        return loaded
+    loaded = load_model(path, dtype=dtype, progress=progress)
+    quantize(loaded.model, scheme)
+    try:
+        save_packed(loaded.model, kept, source)
+    except OSError as error:
+        _log.warning("the packed weights are not kept for the next start: %s", error)
+    return loaded
+
+
+def packed_path(checkpoint: Path, *settings: str) -> Path:
+    """Where the packed weights of a checkpoint are kept."""
+    name = hashlib.sha256(repr((str(checkpoint.resolve()), settings)).encode()).hexdigest()
+    return data_home() / "packed" / f"{name[:32]}.packed"
+
+
+def _restore(model: Llama, kept: Path, source: str) -> bool:
+    try:
+        return load_packed(model, kept, source)
+    except CheckpointError as error:
+        _log.warning("packing again: %s", error)
+        return False
