@@ -261,7 +261,7 @@ class CustomToolChoice(Wire):
 def _word_or_object(value: Any) -> Literal["<text>", "<object>"] | None:
     if isinstance(value, str):
         return "<text>"
-    return "<object>" if isinstance(value, dict) else None
+    return "<object>" if isinstance(value, dict | Wire) else None
 
 
 OBJECT = Tag("<object>")

@@ -347,7 +347,7 @@ class ResponseWriter:
             case "file_search_call":
                 item["queries"] = [_argument(text, "query")]
         if "status" in item and (opened.offered is None or not opened.offered.is_hosted or status == "incomplete"):
-            item["status"] = status
+            item["status"] = cut_status(item) if status == "incomplete" else status
 
     def _close_message(self, opened: _Open) -> Iterator[Event]:
         part = opened.item["content"][0]
@@ -412,6 +412,11 @@ class ResponseWriter:
 
     def _part_event(self, kind: str, opened: _Open, **fields: Any) -> Event:
         return _at(kind, opened, content_index=0, **fields)
+
+
+def cut_status(item: Mapping[str, Any]) -> str:
+    """The word for an item that was not finished; a search of the web has no other than failed."""
+    return "failed" if item["type"] == "web_search_call" else "incomplete"
 
 
 def _at(kind: str, opened: _Open, **fields: Any) -> Event:

@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from llamakit.api.openai_response_writer import cut_status
 from llamakit.core.errors import EngineStopped
 
 Event = dict[str, Any]
@@ -141,7 +142,7 @@ def partial_output(kept: Iterable[Event]) -> list[dict[str, Any]]:
                 items[position]["arguments"] += event["delta"]
     for item in items.values():
         if item.get("status") == "in_progress":
-            item["status"] = "incomplete"
+            item["status"] = cut_status(item)
     return [items[position] for position in sorted(items)]
 
 
