@@ -96,6 +96,8 @@ class Replay:
         if not self._left:
             return event
         kept = self._left[0]
+        if _is_empty(event):
+            return None
         if _stretch(event) is not None and _stretch(event) == _stretch(kept):
             return self._new_text(event, kept)
         if event != kept:
@@ -120,6 +122,8 @@ class Replay:
 
     def _expect(self, event: Event) -> None:
         last = self._left[-1] if self._left else None
+        if _is_empty(event):
+            return
         if last is not None and _stretch(event) is not None and _stretch(event) == _stretch(last):
             last["delta"] += event["delta"]
         else:
@@ -144,6 +148,11 @@ def partial_output(kept: Iterable[Event]) -> list[dict[str, Any]]:
         if item.get("status") == "in_progress":
             item["status"] = cut_status(item)
     return [items[position] for position in sorted(items)]
+
+
+def _is_empty(event: Event) -> bool:
+    """Whether it is a piece without text, which a second time may come elsewhere or not at all."""
+    return _stretch(event) is not None and not event["delta"]
 
 
 def _stretch(event: Event) -> tuple[Any, ...] | None:

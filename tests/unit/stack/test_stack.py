@@ -28,9 +28,7 @@ def test_loopback(host):
     assert not ServeConfig(host=host).is_exposed
 
 
-@pytest.mark.parametrize(
-    "host", ["0.0.0.0", "::", "10.0.0.1", "example.com", "127.0.0.1.evil.com", "localhost.a", ""]
-)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com", "127.0.0.1.evil.com", "localhost.a", ""])
 def test_not_loopback(host):
     assert not is_loopback(host)
     with pytest.raises(ConfigError, match="API key"):
