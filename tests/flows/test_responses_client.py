@@ -371,6 +371,8 @@ def test_unknown_models(client):
 
 def test_the_road_to_the_engine(tmp_path):
     checkpoint = tiny_checkpoint(tmp_path / "tiny")
+    generation = checkpoint / "generation_config.json"
+    generation.write_text(json.dumps(json.loads(generation.read_text()) | {"temperature": 0.6, "top_p": 0.9}))
     settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
     config = ServeConfig(models=(str(checkpoint),), provider_config=settings, storage=f"sqlite:{tmp_path}/x.db")
     asked = {"model": "tiny", "temperature": 0, "max_output_tokens": 12, "instructions": "Be brief."}
@@ -379,6 +381,7 @@ def test_the_road_to_the_engine(tmp_path):
         first = client.responses.create(**asked, input="Tell me of llamas.")
         events = list(client.responses.create(**asked, input="Tell me of llamas.", stream=True))
         assert events[-1].response.output_text == first.output_text and first.usage.output_tokens <= 12
+        assert (first.temperature, first.top_p) == (0, 0.9)
         second = client.responses.create(**asked, input="More.", previous_response_id=first.id)
         assert second.usage.input_tokens > first.usage.input_tokens
         assert second.usage.input_tokens_details.cached_tokens > 0

@@ -6,8 +6,10 @@ Reads headers, never weights, and remembers what it read for as long as the file
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from llamakit.checkpoints.open import open_checkpoint
 from llamakit.checkpoints.reader import Reader
@@ -50,7 +52,9 @@ class FactBook:
             self._known[key] = found
             while len(self._known) > MAX_REMEMBERED:
                 self._known.popitem(last=False)
-        return found
+        # A recipe lies on top of files that other names share, so it is no part of what is remembered.
+        recipe = {} if located.recipe is None else _shown(located.recipe.sampling())
+        return replace(found, details=found.details | recipe) if recipe else found
 
 
 def _read(located: Located, prompt_format: str | None) -> Facts:
@@ -71,11 +75,18 @@ def _read(located: Located, prompt_format: str | None) -> Facts:
             "ffn_dim": config.ffn_dim,
             "rope_theta": config.rope_theta,
         }
+        generation = reader.generation()
+        details |= _shown({"temperature": generation.temperature, "top_p": generation.top_p})
         details |= _format(located, reader, prompt_format)
     model = located.ref.model
     if model is not None:
         details |= {"family": model.family, "licence": model.licence.title, "licence_url": model.licence.url}
     return Facts(context_length=config.context_length, created=int(located.path.stat().st_mtime), details=details)
+
+
+def _shown(sampling: Mapping[str, Any]) -> Details:
+    """The sampling of answers to requests that say nothing of it, as far as it is told."""
+    return {name: sampling[name] for name in ("temperature", "top_p") if sampling.get(name) is not None}
 
 
 def _format(located: Located, reader: Reader, name: str | None) -> Details:
