@@ -255,7 +255,10 @@ class _Work:
 
 
 def _written(asked: Asked) -> str:
-    """A request as text. It gets a seed where it has none, so that it can be computed twice."""
+    """A request as text. It gets a seed where it has none, so that it can be computed twice.
+
+    Credentials of tools are part of it, since the work may go on in another process; it is removed at the end.
+    """
     wire = asked.wire
     if wire.seed is None:
         wire = wire.model_copy(update={"seed": new_seed()})

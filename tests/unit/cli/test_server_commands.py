@@ -143,3 +143,12 @@ def test_a_real_server_starts_answers_and_stops(world: Path) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_where_objects_are_kept(llama, config: list[ServeConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert llama("serve", "--provider", "inline::echo", "--storage", ":memory:").exit_code == 0
+    monkeypatch.setenv("LLAMA_STORAGE", "postgresql://u:hunter2@h/d")
+    assert llama("serve", "--provider", "inline::echo").exit_code == 0
+    assert [made.storage for made in config] == [":memory:", "postgresql://u:hunter2@h/d"]
+    refused = llama("serve", "--provider", "inline::echo", "--storage", "mysql://u:hunter2@h/d")
+    assert refused.exit_code != 0 and "hunter2" not in refused.stderr

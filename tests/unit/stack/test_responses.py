@@ -18,9 +18,9 @@ from llamakit.core.errors import EngineStopped, InvalidRequest, NotFound, Overlo
 from llamakit.core.faults import injected
 from llamakit.core.messages import Done, Finish, TextDelta, ToolCallDelta, ToolSpec, Usage
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
-from llamakit.stack import response_loop
 from llamakit.stack.build import Stack
 from llamakit.stack.response_events import EventLog, Replay, number, partial_output
+from llamakit.stack.response_loop import ResponseLoop
 from llamakit.stack.schema import STEPS
 from llamakit.stack.storage import Storage
 
@@ -192,21 +192,16 @@ async def test_no_more_tools_run_than_allowed(most):
 
 
 @pytest.mark.parametrize("same", [True, False])
-async def test_an_endless_loop_of_calls_ends_with_an_answer(same, monkeypatch):
-    monkeypatch.setattr(
-        response_loop.ResponseLoop.__init__,
-        "__kwdefaults__",
-        {
-            "run_tool": response_loop.run_now,
-            "is_queued": False,
-            "max_steps": 6,
-        },
-    )
+async def test_an_endless_loop_of_calls_ends_with_an_answer(same):
     model = Scripted(*([("look", {"n": 0 if same else n})] for n in range(20)))
     stack = stack_of(model, web_search=Tool("look"))
-    final = (await streamed(stack, **SEARCH))[-1]["response"]
-    assert final["output"][-1]["content"][0]["text"] == "enough" and len(model.asked) <= 7
-    assert all(item["status"] in ("completed", "failed") for item in final["output"])
+    plan = await stack.responses.prepare(OWNER, wire(**SEARCH), "")
+    loop = ResponseLoop(plan, model, model.chat, max_steps=6)
+    async for _ in loop.events():
+        pass
+    output = plan.resource["output"]
+    assert output[-1]["content"][0]["text"] == "enough" and len(model.asked) <= 7
+    assert all(item["status"] in ("completed", "failed") for item in output)
     await stack.aclose()
 
 
