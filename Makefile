@@ -8,6 +8,9 @@ help:  ## this list
 setup:  ## environment in .venv and the commit hooks
 	$(PYTHON) -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && .venv/bin/pre-commit install
 
+native:  ## build the CPU kernels into the source tree
+	PYTHONPATH=src $(PYTHON) -m llamakit.kernels.cpu.build
+
 fmt:  ## format and fix
 	$(PYTHON) -m ruff check --fix src tests bench; $(PYTHON) -m ruff format src tests bench
 
@@ -29,4 +32,4 @@ bench:  ## one question: make bench Q=run_1b
 size:  ## lines per room
 	@for room in src/llamakit/*/; do printf '%7d  %s\n' "$$(find $$room -name '*.py' -o -name '*.cpp' -o -name '*.h' | xargs cat | wc -l)" "$$room"; done | sort -rn
 
-.PHONY: help setup fmt check test test-all bench size
+.PHONY: help setup native fmt check test test-all bench size
