@@ -56,7 +56,10 @@ def _translated(error: Exception) -> Exception:
             return Conflict("another writer changed the same rows at the same time; read them and try again")
         case TimeoutError():
             return Overloaded("the database did not answer in time; try again in a moment")
-        case asyncpg.PostgresConnectionError() | OSError() | asyncpg.InterfaceError():
+        # InternalClientError: the server's farewell arrived between two of our messages.
+        case (
+            asyncpg.PostgresConnectionError() | OSError() | asyncpg.InterfaceError() | asyncpg.InternalClientError()
+        ):
             return StorageError(
                 f"the connection to the database broke ({type(error).__name__}); what was sent may or may not be there"
             )
@@ -190,6 +193,10 @@ class PostgresDatabase:
             connection = await self._pool.acquire(timeout=self._acquire_s)
         try:
             yield connection
+        except StorageError:
+            # A broken connection cannot be reset for the next caller: it is dropped, and the pool opens another.
+            connection.terminate()
+            raise
         finally:
             await self._pool.release(connection)
 
@@ -206,5 +213,5 @@ async def _quietly(rollback: Any) -> None:
 
     try:
         await rollback
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         return

@@ -55,3 +55,26 @@ async def test_a_connection_killed_between_writes_costs_no_acknowledged_row(post
     stored = {row["k"] for row in await database.fetch("SELECT k FROM t")}
     assert acknowledged <= stored and len(acknowledged) > 40
     await database.close()
+
+
+async def test_a_farewell_between_two_messages_is_a_broken_connection_and_the_next_write_works(postgres_url: str):
+    asyncpg = pytest.importorskip("asyncpg")
+    database = await PostgresDatabase.open(postgres_url, max_connections=1)
+    await database.execute("CREATE TABLE t (k BIGINT PRIMARY KEY)")
+    with pytest.raises(StorageError, match="may or may not"):
+        async with database.transaction() as rows:
+            await rows.run(Statement("INSERT INTO t VALUES (?1)", (1,)))
+            # What the driver raises when the server ends the session while a message is being written.
+            rows._connection = _Farewell(asyncpg)
+            await rows.run(Statement("INSERT INTO t VALUES (?1)", (2,)))
+    await database.execute("INSERT INTO t VALUES (?1)", 3)
+    assert [row["k"] for row in await database.fetch("SELECT k FROM t")] == [3]
+    await database.close()
+
+
+class _Farewell:
+    def __init__(self, asyncpg) -> None:
+        self._error = asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+
+    def transaction(self):
+        raise self._error
