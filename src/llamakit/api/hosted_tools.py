@@ -6,7 +6,7 @@ the model sees; each call the model makes of them comes back here. Knows no wire
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -50,4 +50,83 @@ class HostedTools(Protocol):
 
     async def open(self, owner: str, settings: Mapping[str, Any]) -> HostedTool:
         """The tool as a request wants it; raises `InvalidRequest` for settings it cannot honour."""
+        ...
+
+
+class ToolProvider(HostedTools, Protocol):
+    """A provider as the provider table builds it: it begins and ends with its server."""
+
+    @property
+    def kind(self) -> HostedKind | None:
+        """The kind of tool of a response that it serves; None for one that only tool groups have."""
+        ...
+
+    @property
+    def group(self) -> str | None:
+        """The built-in tool group it serves; None where groups are registered, each with its own tools."""
+        ...
+
+    async def start(self) -> None:
+        """Make sure that it can work here; raises a `LlamakitError` with the reason where it cannot."""
+        ...
+
+    async def aclose(self) -> None:
+        """End what it holds."""
+        ...
+
+
+class FoundPassage(Protocol):
+    """A passage that a search of files found."""
+
+    @property
+    def file_id(self) -> str: ...
+    @property
+    def filename(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def attributes(self) -> Mapping[str, Any]: ...
+    @property
+    def page(self) -> int | None:
+        """Of the document, from 1, where it has pages."""
+        ...
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """Characters of the document's text, the end excluded."""
+        ...
+
+
+class VectorSearch(Protocol):
+    """The vector stores of one server: what a tool that searches files is given."""
+
+    async def get(self, owner: str, store: str, /) -> Any:
+        """The store; raises `NotFound` for one that is not the owner's."""
+        ...
+
+    async def search(
+        self,
+        owner: str,
+        store: str,
+        query: str,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        limit: int = 10,
+        threshold: float = 0.0,
+    ) -> Sequence[FoundPassage]:
+        """The best passages, best first."""
+        ...
+
+
+class FileReader(Protocol):
+    """The files of one server: what a tool that works on files is given."""
+
+    async def get(self, owner: str, id: str, /) -> Mapping[str, Any]:
+        """Facts of a file, `filename` and `bytes` among them; raises `NotFound` for one that is not the owner's."""
+        ...
+
+    async def read(self, owner: str, id: str, /) -> bytes:
+        """Its content."""
         ...
