@@ -66,6 +66,10 @@ class ToolProvider(HostedTools, Protocol):
         """The built-in tool group it serves; None where groups are registered, each with its own tools."""
         ...
 
+    def bind(self, parts: ServerParts) -> None:
+        """Take what it needs of the server that it belongs to; called once, before anything else."""
+        ...
+
     async def start(self) -> None:
         """Make sure that it can work here; raises a `LlamakitError` with the reason where it cannot."""
         ...
@@ -130,3 +134,11 @@ class FileReader(Protocol):
     async def read(self, owner: str, id: str, /) -> bytes:
         """Its content."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerParts:
+    """What a server gives to its tools."""
+
+    files: FileReader | None = None
+    vector_stores: VectorSearch | None = None
