@@ -74,12 +74,14 @@ async def read_streams(args: argparse.Namespace) -> dict[str, float]:
 async def serve_and_measure(args: argparse.Namespace) -> None:
     from llamakit.server.listen import address_of, listen
     from llamakit.server.serve import serve_on
+    from llamakit.stack.distribution import single
     from llamakit.stack.run_config import ServeConfig
 
-    config = ServeConfig(models=(args.model,), port=0)
+    config = ServeConfig(port=0)
     bound = listen(config)
+    distribution = single(models=(args.model,), server=config)
     ready, stop, lags = asyncio.Event(), asyncio.Event(), []
-    server = asyncio.create_task(serve_on(bound, config, on_ready=lambda _: ready.set(), stop=stop))
+    server = asyncio.create_task(serve_on(bound, distribution, on_ready=lambda _: ready.set(), stop=stop))
     await ready.wait()
 
     async def tick() -> None:

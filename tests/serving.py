@@ -20,6 +20,7 @@ from llamakit.server.app import build_app
 from llamakit.server.listen import address_of, listen, release
 from llamakit.server.serve import serve_on
 from llamakit.stack.build import Stack
+from llamakit.stack.distribution import Distribution
 from llamakit.stack.run_config import ServeConfig
 
 MODELS = ("echo", "meta/echo:1b")
@@ -67,13 +68,14 @@ def served(stack: Stack | None = None, *, limits: Limits = LIMITS, **settings: A
     """A real server in a thread of its own; drained and gone when the block ends."""
     stack = stack or echo_stack()
     config = ServeConfig(**{"port": 0, "drain_s": 1.0, **settings})
+    distribution = Distribution(server=config)
     bound = listen(config)
     ready, loops = threading.Event(), list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]()
 
     async def run() -> None:
         stop = asyncio.Event()
         loops.append((asyncio.get_running_loop(), stop))
-        await serve_on(bound, config, stack=stack, limits=limits, on_ready=lambda _: ready.set(), stop=stop)
+        await serve_on(bound, distribution, stack=stack, limits=limits, on_ready=lambda _: ready.set(), stop=stop)
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     url = address_of(config, bound)

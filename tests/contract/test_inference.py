@@ -47,7 +47,7 @@ from llamakit.providers.inline.inference.local import build as build_local
 from llamakit.providers.remote.inference.anthropic import build as build_anthropic
 from llamakit.providers.remote.inference.openai_compat import build as build_remote
 from llamakit.stack.build import build_stack
-from llamakit.stack.run_config import ServeConfig
+from llamakit.stack.distribution import single
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ async def remote_local_subject() -> AsyncIterator[Subject]:
     with TemporaryDirectory() as directory:
         checkpoint = tiny_checkpoint(Path(directory) / "tiny")
         settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
-        config = ServeConfig(models=(str(checkpoint),), provider_config=settings, preload=False)
-        with served(build_stack(config), preload=False) as server:
+        distribution = single(models=(str(checkpoint),), config=settings)
+        with served(build_stack(distribution), preload=False) as server:
             provider = build_remote({"vendor": "llamakit", "base_url": server.url, "retries": 0}, {})
             yield Subject(provider=provider, model="tiny")
             await provider.aclose()

@@ -13,7 +13,7 @@ from tests.serving import served
 from tests.tiny import tiny_checkpoint
 
 from llamakit.stack.build import build_stack
-from llamakit.stack.run_config import ServeConfig
+from llamakit.stack.distribution import single
 
 WEATHER = {
     "type": "function",
@@ -374,9 +374,9 @@ def test_the_road_to_the_engine(tmp_path):
     generation = checkpoint / "generation_config.json"
     generation.write_text(json.dumps(json.loads(generation.read_text()) | {"temperature": 0.6, "top_p": 0.9}))
     settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
-    config = ServeConfig(models=(str(checkpoint),), provider_config=settings, storage=f"sqlite:{tmp_path}/x.db")
+    distribution = single(models=(str(checkpoint),), config=settings, database=f"sqlite:{tmp_path}/x.db")
     asked = {"model": "tiny", "temperature": 0, "max_output_tokens": 12, "instructions": "Be brief."}
-    with served(build_stack(config)) as running:
+    with served(build_stack(distribution)) as running:
         client = openai.OpenAI(base_url=running.base_url, api_key="unused", max_retries=0, timeout=60)
         first = client.responses.create(**asked, input="Tell me of llamas.")
         events = list(client.responses.create(**asked, input="Tell me of llamas.", stream=True))

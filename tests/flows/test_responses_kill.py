@@ -18,16 +18,17 @@ END_S = 5.0
 _SERVER = """
 import sys
 from llamakit.server.serve import serve
+from llamakit.stack.distribution import single
 from llamakit.stack.run_config import ServeConfig
 
-config = ServeConfig(
-    provider="inline::echo",
-    provider_config={"delay_s": float(sys.argv[2])},
-    models=("echo",),
-    port=0,
-    storage="sqlite:" + sys.argv[1],
+distribution = single(
+    "inline::echo",
+    ("echo",),
+    {"delay_s": float(sys.argv[2])},
+    database="sqlite:" + sys.argv[1],
+    server=ServeConfig(port=0),
 )
-serve(config, on_ready=lambda address: print(address, flush=True))
+serve(distribution, on_ready=lambda address: print(address, flush=True))
 """
 
 

@@ -15,7 +15,7 @@ from llamakit.core.errors import EngineStopped
 from llamakit.core.messages import TextDelta
 from llamakit.providers.inline.inference.echo import EchoInference
 from llamakit.stack.build import Stack, build_stack
-from llamakit.stack.run_config import ServeConfig
+from llamakit.stack.distribution import single
 
 WEATHER = {
     "name": "get_weather",
@@ -285,8 +285,8 @@ def test_a_stream_that_fails_ends_with_an_error_event():
 def local(tmp_path_factory):
     checkpoint = tiny_checkpoint(tmp_path_factory.mktemp("anthropic") / "tiny")
     settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
-    config = ServeConfig(models=(str(checkpoint),), provider_config=settings)
-    with served(build_stack(config)) as running, client_of(running, timeout=60) as client:
+    distribution = single(models=(str(checkpoint),), config=settings)
+    with served(build_stack(distribution)) as running, client_of(running, timeout=60) as client:
         yield client
 
 

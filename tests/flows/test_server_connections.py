@@ -20,6 +20,7 @@ from llamakit.api.limits import Limits
 from llamakit.core.errors import ConfigError
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
 from llamakit.server.serve import serve
+from llamakit.stack.distribution import single
 from llamakit.stack.run_config import ServeConfig
 
 ENDLESS = {"ignore_eos": True, "max_tokens": 30_000}
@@ -168,12 +169,13 @@ SERVE = """
 import sys
 from llamakit.server.logs import configure_logging
 from llamakit.server.serve import serve
+from llamakit.stack.distribution import single
 from llamakit.stack.run_config import ServeConfig
 configure_logging(as_json=True)
 settings = {"delay_s": 0.005}
 drain_s = float(sys.argv[1])
-config = ServeConfig(provider="inline::echo", models=("echo",), provider_config=settings, port=0, drain_s=drain_s)
-serve(config, on_ready=lambda address: print(address, flush=True))
+server = ServeConfig(port=0, drain_s=drain_s)
+serve(single("inline::echo", ("echo",), settings, server=server), on_ready=lambda address: print(address, flush=True))
 """
 
 
@@ -252,7 +254,8 @@ def test_a_certificate_that_cannot_be_used(tmp_path):
     (tmp_path / "bad.pem").write_text("nonsense")
     for path in (tmp_path / "bad.pem", tmp_path / "missing.pem"):
         with pytest.raises(ConfigError, match="cannot use the certificate"):
-            serve(ServeConfig(port=0, tls_cert=str(path), tls_key=str(path), provider="inline::echo"))
+            server = ServeConfig(port=0, tls_cert=str(path), tls_key=str(path))
+            serve(single("inline::echo", server=server))
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:

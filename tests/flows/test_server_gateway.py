@@ -13,7 +13,7 @@ from tests.serving import echo_stack, served
 
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
 from llamakit.stack.build import build_stack
-from llamakit.stack.run_config import ServeConfig
+from llamakit.stack.distribution import single
 
 USER = [{"role": "user", "content": "Grüße, 世界 🦙"}]
 TOOL = {"name": "get_time", "parameters": {"type": "object", "properties": {}}}
@@ -29,8 +29,7 @@ def behind():
 @pytest.fixture(scope="module")
 def gateway(behind):
     settings = {"base_url": behind.base_url, "retries": 0}
-    config = ServeConfig(models=("echo",), provider="remote::llamakit", provider_config=settings)
-    with served(build_stack(config), models=("echo",)) as running:
+    with served(build_stack(single("remote::llamakit", ("echo",), settings))) as running:
         yield running
 
 
@@ -86,8 +85,7 @@ def test_who_leaves_the_gateway_stops_the_work_behind_it(gateway, behind):
 
 def test_nobody_behind_the_gateway():
     settings = {"base_url": "http://127.0.0.1:9", "retries": 0}
-    config = ServeConfig(provider="remote::vllm", provider_config=settings)
-    with served(build_stack(config)) as running:
+    with served(build_stack(single("remote::vllm", config=settings))) as running:
         for path in ("/v1/chat/completions", "/v1/messages", "/api/chat"):
             body = {"model": "m", "messages": USER, "max_tokens": 9}
             response = httpx2.post(running.url + path, json=body)

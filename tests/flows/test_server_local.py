@@ -12,15 +12,15 @@ from tests.serving import served
 from tests.tiny import tiny_checkpoint
 
 from llamakit.stack.build import build_stack
-from llamakit.stack.run_config import ServeConfig
+from llamakit.stack.distribution import single
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     checkpoint = tiny_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
     settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
-    config = ServeConfig(models=(str(checkpoint),), provider_config=settings)
-    with served(build_stack(config)) as running:
+    distribution = single(models=(str(checkpoint),), config=settings)
+    with served(build_stack(distribution)) as running:
         yield running
 
 

@@ -17,8 +17,8 @@ from llamakit.core.errors import EngineStopped
 from llamakit.core.messages import TextDelta
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
 from llamakit.stack.build import Stack, build_stack
+from llamakit.stack.distribution import single
 from llamakit.stack.library import Library
-from llamakit.stack.run_config import ServeConfig
 
 WEATHER = {
     "type": "function",
@@ -331,8 +331,8 @@ def test_a_key_is_wanted_and_sent():
 def local(tmp_path_factory):
     checkpoint = tiny_checkpoint(tmp_path_factory.mktemp("ollama") / "tiny")
     settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
-    config = ServeConfig(models=(str(checkpoint),), provider_config=settings)
-    with client_of(build_stack(config)) as client:
+    distribution = single(models=(str(checkpoint),), config=settings)
+    with client_of(build_stack(distribution)) as client:
         yield client
 
 

@@ -13,7 +13,6 @@ from llamakit.cli.terminal import say
 from llamakit.core.config import Duration, Secret, Settings, config_path, load
 from llamakit.core.errors import ConfigError
 
-LOCAL = "inline::local"
 MAX_KEY_FILE_BYTES = 1 << 16
 
 
@@ -76,7 +75,9 @@ def command(
     drain: Annotated[str | None, typer.Option(help="Time that running answers get when stopping, such as 30s.")] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="One JSON object a log line.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
-    provider: Annotated[str, typer.Option(help="Who computes: a row of the provider table.")] = LOCAL,
+    provider: Annotated[
+        str, typer.Option(help="Who computes: a row of `llama stack list-providers inference`.")
+    ] = "inline::local",
 ) -> None:
     """\b
     llama serve
@@ -89,8 +90,11 @@ def command(
     flags: dict[str, Any] = {"host": host, "port": port, "context": context, "threads": threads, "device": device}
     flags |= {"dtype": dtype, "quantize": quantize, "keep_alive": keep_alive}
     settings = load(Settings, file=config_path(), flags=flags).value
-    names = tuple(models or ((settings.model,) if provider == LOCAL else ()))
-    if provider == LOCAL:
+    from llamakit.stack.distribution import LOCAL_INFERENCE, TelemetryConfig, single
+
+    is_local = provider == LOCAL_INFERENCE
+    names = tuple(models or ((settings.model,) if is_local else ()))
+    if is_local:
         require_torch()
         for name in names:
             ensure_here(name, offline=settings.offline)
@@ -102,12 +106,7 @@ def command(
     wishes |= {"max_sequences": max_sequences}
     wishes |= {} if speculation else {"speculation": False}
     given: dict[str, Any] = {"drain_s": float(Duration.parse(drain))} if drain is not None else {}
-    given |= {} if storage is None else {"storage": storage}
-    config = ServeConfig(
-        models=names,
-        provider=provider,
-        provider_config=_compute(settings, wishes) if provider == LOCAL else {},
-        keep_alive=settings.keep_alive,
+    server = ServeConfig(
         preload=preload,
         strict=strict,
         host=settings.host,
@@ -120,11 +119,18 @@ def command(
         allow_anonymous=allow_anonymous,
         allowed_hosts=tuple(allowed_host or ()),
         cors_origins=tuple(cors_origin or ()),
-        json_logs=json_logs,
         **given,
     )
+    distribution = single(
+        provider,
+        names,
+        {"keep_alive": settings.keep_alive} | (_compute(settings, wishes) if is_local else {}),
+        server=server,
+        telemetry=TelemetryConfig(json_logs=json_logs),
+        **({} if storage is None else {"database": storage}),
+    )
     configure_logging(as_json=json_logs, level=logging.DEBUG if verbose else logging.INFO)
-    serve(config, on_ready=lambda address: _welcome(address, names, json_logs=json_logs))
+    serve(distribution, on_ready=lambda address: _welcome(address, names, json_logs=json_logs))
 
 
 def _welcome(address: str, names: tuple[str, ...], *, json_logs: bool) -> None:

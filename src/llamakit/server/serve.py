@@ -26,7 +26,7 @@ from llamakit.server.metrics import Metrics
 from llamakit.server.protocol import protocol_class
 from llamakit.server.service import Service
 from llamakit.stack.build import Stack, build_stack
-from llamakit.stack.run_config import ServeConfig
+from llamakit.stack.distribution import Distribution
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +38,20 @@ GRACE_S = 5
 
 
 def serve(
-    config: ServeConfig, *, stack: Stack | None = None, limits: Limits = LIMITS, on_ready: Ready | None = None
+    distribution: Distribution, *, stack: Stack | None = None, limits: Limits = LIMITS, on_ready: Ready | None = None
 ) -> None:
     """Serve until a signal says to stop; raises what keeps it from starting."""
-    bound = listen(config)
+    bound = listen(distribution.server)
     try:
         with asyncio.Runner() as runner:
-            runner.run(serve_on(bound, config, stack=stack, limits=limits, on_ready=on_ready))
+            runner.run(serve_on(bound, distribution, stack=stack, limits=limits, on_ready=on_ready))
     finally:
-        release(config, bound)
+        release(distribution.server, bound)
 
 
 async def serve_on(
     bound: socket.socket,
-    config: ServeConfig,
+    distribution: Distribution,
     *,
     stack: Stack | None = None,
     limits: Limits = LIMITS,
@@ -59,7 +59,8 @@ async def serve_on(
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve on a bound socket until a signal says to stop, or `stop` is set; either way answers are drained."""
-    stack = build_stack(config) if stack is None else stack
+    config = distribution.server
+    stack = build_stack(distribution) if stack is None else stack
     try:
         service = Service(
             stack=stack,

@@ -1,4 +1,4 @@
-"""Run config -> a stack: the providers it names, behind one door per API."""
+"""Distribution -> a stack: the providers it names, behind one door per API."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from llamakit.providers.specs import Api
 from llamakit.stack.background import Background
 from llamakit.stack.chats import StoredChats
 from llamakit.stack.conversations import Conversations
+from llamakit.stack.distribution import LOCAL_INFERENCE, Distribution
 from llamakit.stack.library import Library
 from llamakit.stack.prompts import Prompts
-from llamakit.stack.resolve import build_provider, resolve_spec
+from llamakit.stack.providers import Providers, build_providers
 from llamakit.stack.responses import Responses
-from llamakit.stack.router import InferenceRouter
-from llamakit.stack.run_config import ServeConfig
+from llamakit.stack.router import InferenceRouter, Route
 from llamakit.stack.schema import STEPS
 from llamakit.stack.storage import TEMPORARY, Storage
-
-LOCAL = "inline::local"
-"""The provider whose models are files of this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,13 +28,17 @@ class Stack:
 
     inference: Inference
     default_models: tuple[str, ...] = ()
-    """Models of the run config, the default first."""
+    """Models of the distribution, the default first."""
     library: Library | None = None
     """The models on this machine, where that is what is served."""
     storage: Storage = field(default_factory=lambda: Storage(TEMPORARY, STEPS))
     """The database; a private one that goes with the server, unless another is given."""
     hosted_tools: Mapping[HostedKind, HostedTools] = field(default_factory=dict)
     """Tools that run here on behalf of a response, by kind."""
+    distribution: Distribution = field(default_factory=Distribution)
+    """What it was built from: a part reads its own section of it."""
+    providers: Providers = field(default_factory=Providers)
+    """Every provider by API and id: a part takes those of its own API."""
     background: Background = field(init=False)
     """Work that goes on without its client."""
     responses: Responses = field(init=False)
@@ -79,17 +80,40 @@ class Stack:
             await self.background.aclose()
         finally:
             try:
-                await self.inference.aclose()
+                await self.providers.aclose()
             finally:
-                await self.storage.aclose()
+                try:
+                    await self.inference.aclose()
+                finally:
+                    await self.storage.aclose()
 
 
-def build_stack(config: ServeConfig) -> Stack:
-    """Build the provider that the config names; raises `ConfigError`. Loads no model."""
-    settings = {"models": config.models, "keep_alive": config.keep_alive, **config.provider_config}
-    provider = build_provider(resolve_spec(Api.inference, config.provider), settings, {})
-    library = Library() if config.provider == LOCAL else None
-    storage = Storage(config.storage, STEPS)
+def build_stack(distribution: Distribution) -> Stack:
+    """Build everything that a distribution describes; raises `ConfigError`. Loads no model, opens no connection."""
+
+    def inference(providers: Providers) -> InferenceRouter:
+        return InferenceRouter(providers.of(Api.inference), _routes(distribution))
+
+    providers, doors = build_providers(distribution, {Api.inference: inference})
+    is_local = any(entry.provider_type == LOCAL_INFERENCE for entry in distribution.of(Api.inference))
     return Stack(
-        inference=InferenceRouter({}, provider), default_models=config.models, library=library, storage=storage
+        inference=doors[Api.inference],
+        default_models=tuple(model.model_id for model in distribution.models if model.model_type == "llm"),
+        library=Library() if is_local else None,
+        storage=Storage(distribution.storage.database, STEPS),
+        distribution=distribution,
+        providers=providers,
     )
+
+
+def _routes(distribution: Distribution) -> dict[str, Route]:
+    """The models of a distribution as routes."""
+    return {
+        model.model_id: Route(
+            provider_id=distribution.provider_of(model),
+            name=model.provider_model_id or model.model_id,
+            kind=model.model_type if model.model_type == "embedding" else None,
+            metadata=model.metadata,
+        )
+        for model in distribution.models
+    }

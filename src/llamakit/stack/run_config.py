@@ -1,41 +1,29 @@
-"""What a server is to be: models, address, who may come in. Numbers and names; touches no disk and no device."""
+"""Where a server listens, who may come in, and its manners. Numbers and names; touches no disk and no device."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from llamakit.core.config import FIVE_MINUTES, Duration, Secret
+from llamakit.core.config import Secret
 from llamakit.core.errors import ConfigError
-from llamakit.stack.storage import LOCAL, check_target
 
 MIN_KEY_CHARS = 8
+AUTH = {"section": "auth"}
+"""Metadata of the fields that stand in the section `auth` of a distribution's file; the others are in `server`."""
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServeConfig:
-    """Everything `llama serve` decides."""
+    """The address of a server, and who may use it: sections `server` and `auth` of a distribution."""
 
-    models: tuple[str, ...] = ()
-    """Models by name, the first of them the default; more may be asked for where the provider can load them."""
-    provider: str = "inline::local"
-    """Who computes: a row of the provider table."""
-    provider_config: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the provider beside models and keep_alive: context, device, threads and the like."""
-    keep_alive: Duration = FIVE_MINUTES
-    """How long an idle model stays loaded; below zero is for ever."""
     preload: bool = True
-    """Load the models before the first request is taken."""
+    """Load the models of the distribution before the first request is taken."""
     strict: bool = False
     """Refuse unknown request fields instead of setting them aside."""
-
-    storage: str = field(default=LOCAL, repr=False)
-    """Where stored objects live: `local` (under the data home), `sqlite:PATH`, `:memory:`, or a PostgreSQL URL."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -51,9 +39,9 @@ class ServeConfig:
     tls_client_ca: str | None = None
     """PEM file of authorities; clients must show a certificate that one of them signed."""
 
-    api_keys: tuple[Secret, ...] = ()
+    api_keys: tuple[Secret, ...] = field(default=(), metadata=AUTH)
     """Keys, one of which every request must carry; none needed on a loopback address."""
-    allow_anonymous: bool = False
+    allow_anonymous: bool = field(default=False, metadata=AUTH)
     """Serve everybody who can reach a non-loopback address without a key."""
     allowed_hosts: tuple[str, ...] = ()
     """Names in the `Host` header that are accepted beside loopback names and addresses."""
@@ -64,11 +52,8 @@ class ServeConfig:
     """Seconds that running answers get when the server is asked to stop."""
     ping_s: float = 15.0
     """Seconds of silence after which a stream carries a comment, so that proxies keep it open."""
-    json_logs: bool = False
-    """One JSON object a log line."""
 
     def __post_init__(self) -> None:
-        check_target(self.storage)
         if not 0 <= self.port < 65536:
             raise ConfigError(f"port must be in [0, 65535], got {self.port!r}")
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -15,7 +15,8 @@ from tests.serving import served
 import llamakit
 from llamakit.cli import serve
 from llamakit.core.config import Secret
-from llamakit.stack.run_config import ServeConfig
+from llamakit.providers.specs import Api
+from llamakit.stack.distribution import Distribution
 
 SRC = Path(llamakit.__file__).parents[1]
 
@@ -56,16 +57,16 @@ def test_something_else_on_the_port_is_named(llama) -> None:
 
 
 @pytest.fixture
-def config(monkeypatch: pytest.MonkeyPatch) -> list[ServeConfig]:
+def given(monkeypatch: pytest.MonkeyPatch) -> list[Distribution]:
     """What `serve` was given instead of serving."""
-    given: list[ServeConfig] = []
-    monkeypatch.setattr("llamakit.server.serve.serve", lambda config, on_ready: given.append(config))
+    given: list[Distribution] = []
+    monkeypatch.setattr("llamakit.server.serve.serve", lambda distribution, on_ready: given.append(distribution))
     monkeypatch.setattr("llamakit.server.logs.configure_logging", lambda **wishes: None)
     monkeypatch.setattr(serve, "ensure_here", lambda name, offline: None)
     return given
 
 
-def test_flags_become_the_run_config(llama, config: list[ServeConfig], world: Path) -> None:
+def test_flags_become_the_run_config(llama, given: list[Distribution], world: Path) -> None:
     (world / "keys").write_text("# mine\nsk-0123456789\n\nsk-abcdefghij\n")
     result = llama(
         "serve", "cria", "llama3.2:1b", "--host", "0.0.0.0", "--port", "9000", "--api-key-file", "keys",
@@ -75,24 +76,29 @@ def test_flags_become_the_run_config(llama, config: list[ServeConfig], world: Pa
         "--json-logs", "--draft", "cria",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    (made,) = config
-    assert made.models == ("cria", "llama3.2:1b") and made.host == "0.0.0.0" and made.port == 9000
+    (distribution,) = given
+    made, (provider,) = distribution.server, distribution.of(Api.inference)
+    assert [model.model_id for model in distribution.models] == ["cria", "llama3.2:1b"]
+    assert made.host == "0.0.0.0" and made.port == 9000
     assert [key.reveal() for key in made.api_keys] == ["sk-0123456789", "sk-abcdefghij"]
-    assert made.keep_alive == 3600 and made.strict and not made.preload and made.drain_s == 5 and made.json_logs
-    assert made.provider_config == {
-        "context": 4096, "dtype": "bfloat16", "max_loaded": 2, "speculation": False, "draft": "cria",
+    assert made.strict and not made.preload and made.drain_s == 5 and distribution.telemetry.json_logs
+    assert provider.config == {
+        "keep_alive": 3600, "context": 4096, "dtype": "bfloat16", "max_loaded": 2, "speculation": False,
+        "draft": "cria",
     }  # fmt: skip
     assert made.cors_origins == ("http://localhost:3000",) and made.allowed_hosts == ("box",)
 
 
 def test_settings_are_the_defaults(
-    llama, config: list[ServeConfig], world: Path, monkeypatch: pytest.MonkeyPatch
+    llama, given: list[Distribution], world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (world / "home").mkdir()
     (world / "home" / "config.toml").write_text('model = "mine"\nport = 8000\n')
     monkeypatch.setenv("LLAMA_PORT", "8001")
     assert llama("serve").exit_code == 0
-    assert config[0].models == ("mine",) and config[0].port == 8001 and config[0].provider_config == {}
+    (distribution,) = given
+    assert [model.model_id for model in distribution.models] == ["mine"] and distribution.server.port == 8001
+    assert distribution.of(Api.inference)[0].config == {"keep_alive": 300}
 
 
 @pytest.mark.parametrize(
@@ -107,16 +113,18 @@ def test_settings_are_the_defaults(
     ],
 )
 def test_what_cannot_be_served_is_told(
-    llama, config: list[ServeConfig], world: Path, arguments: list[str], told: str
+    llama, given: list[Distribution], world: Path, arguments: list[str], told: str
 ) -> None:
     (world / "empty").write_text("# nothing\n")
     result = llama("serve", *arguments)
-    assert result.exit_code == 2 and told in result.stderr and config == []
+    assert result.exit_code == 2 and told in result.stderr and given == []
 
 
-def test_a_provider_of_another_name_needs_no_model_here(llama, config: list[ServeConfig]) -> None:
+def test_a_provider_of_another_name_needs_no_model_here(llama, given: list[Distribution]) -> None:
     assert llama("serve", "--provider", "inline::echo").exit_code == 0
-    assert config[0].provider == "inline::echo" and config[0].models == () and config[0].provider_config == {}
+    (provider,) = given[0].of(Api.inference)
+    assert provider.provider_type == "inline::echo" and provider.config == {"keep_alive": 300}
+    assert given[0].models == ()
 
 
 def test_a_real_server_starts_answers_and_stops(world: Path) -> None:
@@ -145,10 +153,10 @@ def test_a_real_server_starts_answers_and_stops(world: Path) -> None:
         process.communicate()
 
 
-def test_where_objects_are_kept(llama, config: list[ServeConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_objects_are_kept(llama, given: list[Distribution], monkeypatch: pytest.MonkeyPatch) -> None:
     assert llama("serve", "--provider", "inline::echo", "--storage", ":memory:").exit_code == 0
     monkeypatch.setenv("LLAMA_STORAGE", "postgresql://u:hunter2@h/d")
     assert llama("serve", "--provider", "inline::echo").exit_code == 0
-    assert [made.storage for made in config] == [":memory:", "postgresql://u:hunter2@h/d"]
+    assert [made.storage.database for made in given] == [":memory:", "postgresql://u:hunter2@h/d"]
     refused = llama("serve", "--provider", "inline::echo", "--storage", "mysql://u:hunter2@h/d")
     assert refused.exit_code != 0 and "hunter2" not in refused.stderr

@@ -299,10 +299,10 @@ def test_a_remote_distribution_needs_no_torch():
     code = (
         "import sys\n"
         "from llamakit.stack.build import build_stack\n"
-        "from llamakit.stack.run_config import ServeConfig\n"
+        "from llamakit.stack.distribution import single\n"
         "from llamakit.server.app import build_app\n"
-        "config = ServeConfig(provider='remote::vllm')\n"
-        "build_app(build_stack(config), config)\n"
+        "distribution = single('remote::vllm')\n"
+        "build_app(build_stack(distribution), distribution.server)\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,8 +13,9 @@ from llamakit.core.messages import Done, user
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
 from llamakit.providers.specs import Api, ProviderSpec
 from llamakit.stack.build import Stack, build_stack
+from llamakit.stack.distribution import single
 from llamakit.stack.resolve import build_provider, resolve_spec, specs
-from llamakit.stack.router import InferenceRouter
+from llamakit.stack.router import InferenceRouter, Route
 from llamakit.stack.run_config import ServeConfig, is_loopback
 
 KEY = Secret("a-long-enough-key")
@@ -97,13 +98,13 @@ def test_a_need_that_nothing_meets_is_refused():
 
 
 async def test_build_from_a_config():
-    stack = build_stack(ServeConfig(provider="inline::echo", models=("a", "b"), provider_config={"dimensions": 4}))
+    stack = build_stack(single("inline::echo", ("a", "b"), {"dimensions": 4}))
     assert [model.name for model in await stack.inference.models()] == ["a", "b"]
     assert await stack.model_or_default(None) == "a"
     assert await stack.model_or_default("b") == "b"
     await stack.aclose()
     with pytest.raises(ConfigError, match="no setting"):
-        build_stack(ServeConfig(provider="inline::echo", provider_config={"colour": 1}))
+        build_stack(single("inline::echo", config={"colour": 1}))
 
 
 async def test_without_a_default_the_only_model_is_meant():
@@ -116,7 +117,10 @@ async def test_without_a_default_the_only_model_is_meant():
 
 async def test_router_sends_each_model_to_its_provider():
     first, second = EchoInference(EchoConfig(models=("a",))), EchoInference(EchoConfig(models=("b",)))
-    router = InferenceRouter({"a": first, "b": second})
+    router = InferenceRouter(
+        {"one": first, "two": second},
+        {"a": Route(provider_id="one", name="a"), "b": Route(provider_id="two", name="b")},
+    )
     context = RequestContext(id="r")
     chat = ChatRequest(model="b", messages=(user("x"),), context=context)
     assert isinstance([event async for event in router.chat(chat)][-1], Done)

@@ -16,7 +16,7 @@ from llamakit.api.wire import read
 from llamakit.core.errors import ConfigError, NotFound, StorageError
 from llamakit.providers.inline.inference.echo import EchoInference
 from llamakit.stack.build import Stack
-from llamakit.stack.run_config import ServeConfig
+from llamakit.stack.distribution import StorageConfig
 from llamakit.stack.schema import STEPS
 from llamakit.stack.storage import Storage
 
@@ -26,12 +26,12 @@ OWNER = "tests"
 @pytest.mark.parametrize("target", ["", "mysql://u:hunter2@h/d", "sqlite:", "x.db", "LOCAL", "sqlite3:/x"])
 def test_what_is_no_target_is_refused_and_not_repeated(target):
     with pytest.raises(ConfigError) as caught:
-        ServeConfig(storage=target)
+        StorageConfig(database=target)
     assert "hunter2" not in str(caught.value) and "sqlite:PATH" in str(caught.value)
 
 
 def test_a_url_does_not_show_itself():
-    assert "hunter2" not in repr(ServeConfig(storage="postgresql://u:hunter2@h/d"))
+    assert "hunter2" not in repr(StorageConfig(database="postgresql://u:hunter2@h/d"))
 
 
 async def test_a_private_file_goes_with_the_server():
@@ -49,7 +49,7 @@ async def test_a_private_file_goes_with_the_server():
 
 async def test_the_default_is_under_the_data_home(tmp_path, monkeypatch):
     monkeypatch.setenv("LLAMA_HOME", str(tmp_path / "home"))
-    storage = Storage(ServeConfig().storage, STEPS)
+    storage = Storage(StorageConfig().database, STEPS)
     await storage.database()
     await storage.aclose()
     assert (tmp_path / "home" / "server.db").is_file()
