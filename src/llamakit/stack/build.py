@@ -13,6 +13,7 @@ from llamakit.stack.background import Background
 from llamakit.stack.chats import StoredChats
 from llamakit.stack.conversations import Conversations
 from llamakit.stack.distribution import LOCAL_INFERENCE, Distribution
+from llamakit.stack.keys import KeyBook
 from llamakit.stack.library import Library
 from llamakit.stack.prompts import Prompts
 from llamakit.stack.providers import Providers, build_providers
@@ -20,6 +21,7 @@ from llamakit.stack.responses import Responses
 from llamakit.stack.router import InferenceRouter, Route
 from llamakit.stack.schema import STEPS
 from llamakit.stack.storage import TEMPORARY, Storage
+from llamakit.stack.usage import UsageBook
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +48,9 @@ class Stack:
     prompts: Prompts = field(init=False)
     chats: StoredChats = field(init=False)
     """Chat completions that were asked to be kept."""
+    keys: KeyBook = field(init=False)
+    usage: UsageBook = field(init=False)
+    """What each key used lately."""
 
     def __post_init__(self) -> None:
         background = Background(self.storage)
@@ -55,6 +60,8 @@ class Stack:
             "conversations": Conversations(self.storage),
             "prompts": Prompts(self.storage),
             "chats": StoredChats(self.storage),
+            "keys": KeyBook(self.storage),
+            "usage": UsageBook(self.storage),
         }
         for name, part in made.items():
             object.__setattr__(self, name, part)
@@ -85,7 +92,11 @@ class Stack:
                 try:
                     await self.inference.aclose()
                 finally:
-                    await self.storage.aclose()
+                    try:
+                        await self.usage.aclose()
+                        await self.keys.aclose()
+                    finally:
+                        await self.storage.aclose()
 
 
 def build_stack(distribution: Distribution) -> Stack:

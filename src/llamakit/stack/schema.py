@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from llamakit.stack.chats import create_chats
 from llamakit.stack.conversations import create_conversations
+from llamakit.stack.files import create_files
 from llamakit.stack.items import create_items
+from llamakit.stack.keys import create_keys
 from llamakit.stack.prompts import create_prompts
 from llamakit.stack.response_rows import create_responses
+from llamakit.stack.tool_groups import create_tool_groups
+from llamakit.stack.usage import create_usage
 from llamakit.storage.jobs import create_jobs
 from llamakit.storage.migrations import Migration
 
@@ -17,4 +21,8 @@ STEPS: tuple[Migration, ...] = (
     create_prompts,
     create_chats,
     create_responses,
+    create_files,
+    create_tool_groups,
+    create_keys,
+    create_usage,
 )
