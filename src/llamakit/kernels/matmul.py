@@ -16,13 +16,14 @@ from torch.nn import functional as F
 
 from llamakit.kernels import native
 from llamakit.kernels.cpu.library import dense_matrix
+from llamakit.kernels.grouped import GroupedWeight, grouped_linear
 from llamakit.kernels.packed import PackedWeight, packed_linear
 
 TILE_ROWS = 32
 """Rows of one product. Decode stays bound by memory up to about this many rows."""
 
 
-def linear(x: Tensor, weight: Tensor | PackedWeight) -> Tensor:
+def linear(x: Tensor, weight: Tensor | PackedWeight | GroupedWeight) -> Tensor:
     """`x [..., K] @ weight [N, K] -> [..., N]`, in the dtype of `x`.
 
     Batch-invariant on CPU under `no_grad`: the bits of a row depend on that row and `weight` alone.
@@ -30,6 +31,8 @@ def linear(x: Tensor, weight: Tensor | PackedWeight) -> Tensor:
     """
     if isinstance(weight, PackedWeight):
         return packed_linear(x, weight)
+    if isinstance(weight, GroupedWeight):
+        return grouped_linear(x, weight)
     # Two dtypes meet under autocast only, which casts inside PyTorch's own product.
     if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != weight.dtype:
         return F.linear(x, weight)
