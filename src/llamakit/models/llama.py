@@ -26,9 +26,9 @@ class Body(nn.Module):
         self, config: ModelConfig, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.dim, device="meta")
-        # nn.Embedding would fill its table with noise; readers and `initialize` own the values.
-        self.embed_tokens.weight = nn.Parameter(torch.empty(config.vocab_size, config.dim, device=device, dtype=dtype))
+        # The plain constructor would fill the table with noise; readers and `initialize` own the values.
+        table = torch.empty(config.vocab_size, config.dim, device=device, dtype=dtype)
+        self.embed_tokens = nn.Embedding.from_pretrained(table, freeze=False)
         self.layers = nn.ModuleList(DecoderLayer(config, device=device, dtype=dtype) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps, device=device, dtype=dtype)
 
