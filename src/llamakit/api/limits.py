@@ -47,6 +47,18 @@ class Limits:
     """Bytes of a JSON Schema, regular expression, grammar or list of choices."""
     image_bytes: int = 12 << 20
     """Bytes of one decoded image."""
+    file_bytes: int = 512 << 20
+    """Bytes of a file sent in one request."""
+    file_s: float = 900.0
+    """Seconds until a file or a part is complete, from the first read."""
+    part_bytes: int = 64 << 20
+    """Bytes of one part of an upload."""
+    upload_bytes: int = 8 << 30
+    """Bytes of a file uploaded in parts."""
+    form_fields: int = 32
+    """Fields of a form, the file not among them."""
+    form_field_bytes: int = 64 << 10
+    """Bytes of one such field."""
     stalled_write_s: float = 60.0
     """Seconds a client may leave a full send buffer unread before the connection is dropped."""
 

@@ -50,19 +50,32 @@ class PageQuery:
 
     after: str | None = None
     """Id of the last object the client has."""
+    before: str | None = None
+    """Id of the first object the client has, where it goes back."""
     limit: int = 20
     order: Literal["asc", "desc"] = "desc"
 
 
 def read_page(
-    query: Mapping[str, str], *, order: Literal["asc", "desc"] = "desc", limit: int = 20, most: int = MAX_LIMIT
+    query: Mapping[str, str],
+    *,
+    order: Literal["asc", "desc"] = "desc",
+    limit: int = 20,
+    most: int = MAX_LIMIT,
+    both_ways: bool = False,
 ) -> PageQuery:
-    """The page that a query string asks for; raises `InvalidRequest` naming the parameter."""
+    """The page that a query string asks for; raises `InvalidRequest` naming the parameter.
+
+    `both_ways`: the list takes `before` too.
+    """
     asked = query.get("order", order)
     if asked not in ("asc", "desc"):
         raise InvalidRequest(f"order must be asc or desc, got {found(asked)}", param="order")
     return PageQuery(
-        after=query.get("after"), limit=read_count(query, "limit", limit, low=1, high=most) or limit, order=asked
+        after=query.get("after"),
+        before=query.get("before") if both_ways else None,
+        limit=read_count(query, "limit", limit, low=1, high=most) or limit,
+        order=asked,
     )
 
 

@@ -132,6 +132,10 @@ class Library:
             await COLLECTIONS.of(self._database, owner).delete(collection)
             raise
 
+    async def dimension(self, owner: str, collection: str) -> int:
+        """How long the vectors of a collection are."""
+        return (await COLLECTIONS.of(self._database, owner).get(collection))["dimension"]
+
     async def drop(self, owner: str, collection: str) -> None:
         """Remove a collection, its documents and chunks."""
         collections = COLLECTIONS.of(self._database, owner)

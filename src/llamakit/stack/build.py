@@ -11,8 +11,11 @@ from llamakit.core.errors import InvalidRequest
 from llamakit.providers.specs import Api
 from llamakit.stack.background import Background
 from llamakit.stack.chats import StoredChats
+from llamakit.stack.chunk_stores import Chunks
 from llamakit.stack.conversations import Conversations
 from llamakit.stack.distribution import LOCAL_INFERENCE, Distribution
+from llamakit.stack.embedders import Embedders
+from llamakit.stack.files import Files
 from llamakit.stack.keys import KeyBook
 from llamakit.stack.library import Library
 from llamakit.stack.prompts import Prompts
@@ -22,6 +25,7 @@ from llamakit.stack.router import InferenceRouter, Route
 from llamakit.stack.schema import STEPS
 from llamakit.stack.storage import TEMPORARY, Storage
 from llamakit.stack.usage import UsageBook
+from llamakit.stack.vector_stores import VectorStores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,18 +52,27 @@ class Stack:
     prompts: Prompts = field(init=False)
     chats: StoredChats = field(init=False)
     """Chat completions that were asked to be kept."""
+    files: Files = field(init=False)
+    embedders: Embedders = field(init=False)
+    """Models that make vectors, by name."""
+    vector_stores: VectorStores = field(init=False)
     keys: KeyBook = field(init=False)
     usage: UsageBook = field(init=False)
     """What each key used lately."""
 
     def __post_init__(self) -> None:
-        background = Background(self.storage)
+        background, files = Background(self.storage), Files(self.storage)
+        embedders = Embedders(self.inference, lambda: self.model_or_default(None))
+        chunks = Chunks(self.storage, embedders)
         made = {
             "background": background,
             "responses": Responses(self.inference, self.storage, background, self.hosted_tools, self.model_or_default),
             "conversations": Conversations(self.storage),
             "prompts": Prompts(self.storage),
             "chats": StoredChats(self.storage),
+            "files": files,
+            "embedders": embedders,
+            "vector_stores": VectorStores(self.storage, files, embedders, chunks),
             "keys": KeyBook(self.storage),
             "usage": UsageBook(self.storage),
         }
@@ -80,10 +93,12 @@ class Stack:
     async def start(self) -> None:
         """Open the database and go on with what a process before this one left; a second call does nothing."""
         await self.background.start()
+        await self.vector_stores.start()
 
     async def aclose(self) -> None:
         """End all work, in the order in which it rests on one another."""
         try:
+            await self.vector_stores.aclose()
             await self.background.aclose()
         finally:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llamakit.rag.index import create_library
 from llamakit.stack.chats import create_chats
 from llamakit.stack.conversations import create_conversations
 from llamakit.stack.files import create_files
@@ -11,6 +12,7 @@ from llamakit.stack.prompts import create_prompts
 from llamakit.stack.response_rows import create_responses
 from llamakit.stack.tool_groups import create_tool_groups
 from llamakit.stack.usage import create_usage
+from llamakit.stack.vector_tables import create_vector_stores
 from llamakit.storage.jobs import create_jobs
 from llamakit.storage.migrations import Migration
 
@@ -25,4 +27,6 @@ STEPS: tuple[Migration, ...] = (
     create_tool_groups,
     create_keys,
     create_usage,
+    create_library,
+    create_vector_stores,
 )

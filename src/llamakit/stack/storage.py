@@ -15,6 +15,8 @@ from pathlib import Path
 
 from llamakit.core.config import data_home
 from llamakit.core.errors import ConfigError, StorageError
+from llamakit.storage.blobs import Blobs, BlobStore
+from llamakit.storage.database_blobs import DatabaseBlobs, create_blobs
 from llamakit.storage.migrations import Migration, migrate
 from llamakit.storage.sql import Database
 from llamakit.storage.sqlite import SqliteDatabase
@@ -46,6 +48,8 @@ class Storage:
         self._lock = asyncio.Lock()
         self._remove: weakref.finalize[..., Storage] | None = None
         self._opened: Database | None = None
+        self._blobs: Blobs | None = None
+        self._temporary: Path | None = None
         self._is_closed = False
 
     async def database(self) -> Database:
@@ -55,6 +59,28 @@ class Storage:
                 if self._opened is None:
                     self._opened = await self._open()
         return self._opened
+
+    async def blobs(self) -> Blobs:
+        """Where contents lie: a folder beside a SQLite file; the database itself where several servers share it."""
+        database = await self.database()
+        if self._blobs is None:
+            if database.dialect == "postgres":
+                await migrate(database, [create_blobs], subject="blobs")
+                self._blobs = self._blobs or DatabaseBlobs(database)
+            else:
+                self._blobs = await asyncio.to_thread(BlobStore, self.folder("contents"))
+        return self._blobs
+
+    def folder(self, name: str) -> Path:
+        """A place for files beside the SQLite file, once that is open; raises `ConfigError` on PostgreSQL."""
+        if self._target.startswith(_POSTGRES):
+            raise ConfigError(f"{name} would lie in a folder, and servers on one PostgreSQL share none")
+        if self._target == LOCAL:
+            return data_home() / name
+        if self._temporary is not None:
+            return self._temporary / name
+        path = Path(self._target.removeprefix(_SQLITE)).expanduser()
+        return path.with_name(f"{path.name}.{name}")
 
     async def aclose(self) -> None:
         """Finish accepted writes and close; a private file is removed. A second call does nothing."""
@@ -84,7 +110,7 @@ class Storage:
         if self._target == LOCAL:
             return await SqliteDatabase.open(data_home() / LOCAL_FILE)
         if self._target == TEMPORARY:
-            folder = tempfile.mkdtemp(prefix="llamakit-")
-            self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            return await SqliteDatabase.open(Path(folder) / LOCAL_FILE)
+            self._temporary = Path(tempfile.mkdtemp(prefix="llamakit-"))
+            self._remove = weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+            return await SqliteDatabase.open(self._temporary / LOCAL_FILE)
         return await SqliteDatabase.open(Path(self._target.removeprefix(_SQLITE)).expanduser())

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from llamakit.core.errors import InvalidRequest, NotFound, StorageError, StorageFull, StorageReadOnly
 from llamakit.core.faults import fault
@@ -102,6 +103,33 @@ class Blob:
     size: int
 
 
+class Blobs(Protocol):
+    """Content by its SHA-256, wherever it lies."""
+
+    async def put(self, data: bytes | AsyncIterable[bytes], *, limit: int) -> Blob:
+        """Store content durably; `InvalidRequest` beyond `limit` bytes."""
+        ...
+
+    async def read(self, digest: str, start: int = 0, length: int | None = None) -> bytes:
+        """A stretch of stored content, or `NotFound`."""
+        ...
+
+    def pieces(self, digest: str, size: int = PIECE_BYTES) -> AsyncIterator[bytes]:
+        """Stored content, piece by piece."""
+        ...
+
+    async def sweep(self, referenced: set[str], *, older_than_s: float = 3600.0) -> int:
+        """Remove content that is not `referenced` and was put longer ago; how many."""
+        ...
+
+
+def check_digest(digest: str) -> str:
+    """`digest` itself; an ill-formed one is `NotFound`, as an absent one is."""
+    if not _DIGEST.fullmatch(digest):
+        raise NotFound(f"no stored content {digest[:80]!r}")
+    return digest
+
+
 class BlobStore:
     """Content by its SHA-256 under one folder. Knows no owner: rows that name a digest do."""
 
@@ -117,9 +145,7 @@ class BlobStore:
 
     def path(self, digest: str) -> Path:
         """Where content lies, whether or not it is there; an ill-formed digest is `NotFound`."""
-        if not _DIGEST.fullmatch(digest):
-            raise NotFound(f"no stored content {digest[:80]!r}")
-        return self._root / digest[:2] / digest
+        return self._root / check_digest(digest)[:2] / digest
 
     def has(self, digest: str) -> bool:
         """Whether the content is there."""
@@ -138,7 +164,7 @@ class BlobStore:
         try:
             descriptor = await asyncio.to_thread(_create, temporary)
             try:
-                async for piece in _pieces(data):
+                async for piece in pieces_of(data):
                     size += len(piece)
                     if size > limit:
                         raise InvalidRequest(f"content exceeds the limit of {limit} bytes; send less", param="file")
@@ -204,7 +230,8 @@ class BlobStore:
             os.close(descriptor)
 
 
-async def _pieces(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def pieces_of(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Content of either form, piece by piece."""
     if not isinstance(data, bytes):
         async for piece in data:
             yield piece

@@ -20,7 +20,7 @@ from llamakit.storage.sql import Executor, Row, Statement, Value
 Where = Mapping[str, Value | Sequence[Value]]
 """Column to wanted value; None means NULL, a list or tuple means any of these."""
 
-MAX_PAGE = 1000
+MAX_PAGE = 10_000
 _OWN_COLUMNS = ("id", "owner", "created_ns")
 _stamp_lock = threading.Lock()
 _last_stamp = 0
