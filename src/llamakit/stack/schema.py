@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llamakit.rag.index import create_library
+from llamakit.stack.batch_rows import create_batches
 from llamakit.stack.chats import create_chats
 from llamakit.stack.conversations import create_conversations
 from llamakit.stack.files import create_files
@@ -29,4 +30,5 @@ STEPS: tuple[Migration, ...] = (
     create_usage,
     create_library,
     create_vector_stores,
+    create_batches,
 )
