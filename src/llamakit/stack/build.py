@@ -10,6 +10,7 @@ from llamakit.api.inference import Inference
 from llamakit.core.errors import InvalidRequest
 from llamakit.providers.specs import Api
 from llamakit.stack.background import Background
+from llamakit.stack.batches import Batches
 from llamakit.stack.chats import StoredChats
 from llamakit.stack.chunk_stores import Chunks
 from llamakit.stack.conversations import Conversations
@@ -52,6 +53,7 @@ class Stack:
     prompts: Prompts = field(init=False)
     chats: StoredChats = field(init=False)
     """Chat completions that were asked to be kept."""
+    batches: Batches = field(init=False)
     files: Files = field(init=False)
     embedders: Embedders = field(init=False)
     """Models that make vectors, by name."""
@@ -70,6 +72,7 @@ class Stack:
             "conversations": Conversations(self.storage),
             "prompts": Prompts(self.storage),
             "chats": StoredChats(self.storage),
+            "batches": Batches(self.storage, background, files),
             "files": files,
             "embedders": embedders,
             "vector_stores": VectorStores(self.storage, files, embedders, chunks),
