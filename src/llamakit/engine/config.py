@@ -23,7 +23,8 @@ class SpeculationConfig:
     adaptive: bool = True
     """Propose as many tokens as measured acceptance and load make worthwhile, perhaps none; False: always the most."""
     row_cost: float = 0.03
-    """What one more token in a step costs, as a share of a step with none (reading the weights)."""
+    """What one more token in a step costs, as a share of a step with none (reading the weights), until the engine
+    has measured it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_tokens <= 64:

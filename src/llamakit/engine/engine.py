@@ -156,6 +156,8 @@ class Engine:
                 self._outcomes.fail(piece.sequence.state, error)
         if due:
             self._choose(due, states)
+        if len(due) == len(slices):  # nobody is in the middle of a prompt
+            self._speculation.step_cost.add(starts[-1], self._clock() - began)
         return self._outcomes.take()
 
     def reset_prefix_cache(self) -> None:

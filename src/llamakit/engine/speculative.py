@@ -15,6 +15,7 @@ import numpy as np
 from llamakit.engine.config import SpeculationConfig
 from llamakit.engine.scheduler import Slice
 from llamakit.engine.sequence import Sequence
+from llamakit.engine.step_cost import StepCost
 
 _PRIOR = 0.6
 """Acceptance assumed before any was measured."""
@@ -71,6 +72,8 @@ class Speculation:
         self._config = config
         self._proposer = proposer
         self._overall = _PRIOR
+        self.step_cost = StepCost(config.row_cost)
+        """Told by the engine how long steps took."""
         self.num_drafted = 0
         self.num_accepted = 0
 
@@ -121,10 +124,10 @@ class Speculation:
     def _best(self, acceptance: float, rows: int, most: int) -> int:
         """Number of proposals with the most expected tokens for the cost of a step.
 
-        k proposals yield 1 + a + ... + a^k tokens on average. A step costs 1 for the weights and `row_cost` for
-        each token in it; in a full batch every sequence that speculates makes the step dearer for all.
+        k proposals yield 1 + a + ... + a^k tokens on average. A step costs 1 for the weights and `row_cost`, which
+        is learned, for each token in it; in a full batch every sequence that speculates makes the step dearer for all.
         """
-        row_cost = self._config.row_cost
+        row_cost = self.step_cost.per_token
         best, best_rate = 0, 1.0 / (1.0 + row_cost * rows)
         expected = gain = 1.0
         for count in range(1, most + 1):
