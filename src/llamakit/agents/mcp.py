@@ -107,6 +107,11 @@ class McpConnection:
             await self.close()
             raise
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the server is still there, as far as can be told without asking it."""
+        return self._client is not None and self._owner is not None and not self._owner.done()
+
     async def close(self) -> None:
         """Disconnect; a program is ended."""
         self._leave.set()
@@ -166,6 +171,7 @@ class McpConnection:
             seconds=self.server.call_s,
             max_chars=self.server.max_chars,
             group=label,
+            is_read_only=getattr(definition.annotations, "read_only_hint", None) is True,
         )
 
     async def _asked(self, ask: Any) -> Any:

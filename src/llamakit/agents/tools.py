@@ -40,6 +40,8 @@ class Tool:
     """Of its answer; the rest is cut off and said to be."""
     group: str = ""
     """The tool group or MCP server it comes from."""
+    is_read_only: bool = False
+    """Whether its maker says that it changes nothing; a word to narrow a choice by, never to trust."""
 
 
 @dataclass(slots=True)

@@ -119,8 +119,9 @@ class VectorSearch(Protocol):
         filters: Mapping[str, Any] | None = None,
         limit: int = 10,
         threshold: float = 0.0,
+        fusion: Any = None,
     ) -> Sequence[FoundPassage]:
-        """The best passages, best first."""
+        """The best passages, best first; `fusion` is how meaning and words count against each other."""
         ...
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from llamakit.providers.shared.search_engines import ENGINES
 from llamakit.providers.shared.vendors import VENDORS
 
 ENTRY_POINT_GROUP = "llamakit.providers"
@@ -20,6 +21,7 @@ class Api(StrEnum):
     """What a provider can provide."""
 
     inference = "inference"
+    tools = "tools"
 
 
 Build = Callable[[Mapping[str, Any], Mapping[Api, Any]], Any]
@@ -70,5 +72,39 @@ BUILT_IN: tuple[ProviderSpec, ...] = (
         name="remote::anthropic",
         target="llamakit.providers.remote.inference.anthropic:build",
         summary="Models of Anthropic.",
+    ),
+    ProviderSpec(
+        api=Api.tools,
+        name="inline::file-search",
+        target="llamakit.providers.inline.tools.file_search:build",
+        summary="Search of the server's own files, with citations.",
+    ),
+    ProviderSpec(
+        api=Api.tools,
+        name="inline::code-interpreter",
+        target="llamakit.providers.inline.tools.code_interpreter:build",
+        summary="Python code behind kernel limits: no network, no files of the machine. Linux with bubblewrap.",
+    ),
+    *(
+        ProviderSpec(
+            api=Api.tools,
+            name=f"remote::{engine.name}",
+            target="llamakit.providers.remote.tools.web_search:build",
+            summary=f"Web search by {engine.title}.",
+            settings={"engine": engine.name},
+        )
+        for engine in ENGINES
+    ),
+    ProviderSpec(
+        api=Api.tools,
+        name="remote::wolfram-alpha",
+        target="llamakit.providers.remote.tools.wolfram_alpha:build",
+        summary="Wolfram|Alpha: computed answers to short questions.",
+    ),
+    ProviderSpec(
+        api=Api.tools,
+        name="remote::model-context-protocol",
+        target="llamakit.providers.remote.tools.mcp:build",
+        summary="The tools of MCP servers, at URLs that the outbound settings allow, and of configured programs.",
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llamakit.api.hosted_tools import HostedKind, HostedTools
+from llamakit.api.hosted_tools import HostedKind, HostedTools, ServerParts, ToolProvider
 from llamakit.api.inference import Inference
 from llamakit.core.errors import InvalidRequest
 from llamakit.providers.specs import Api
@@ -25,6 +25,8 @@ from llamakit.stack.responses import Responses
 from llamakit.stack.router import InferenceRouter, Route
 from llamakit.stack.schema import STEPS
 from llamakit.stack.storage import TEMPORARY, Storage
+from llamakit.stack.tool_groups import ToolGroups
+from llamakit.stack.tool_providers import by_kind, fixed_groups, with_default_tools
 from llamakit.stack.usage import UsageBook
 from llamakit.stack.vector_stores import VectorStores
 
@@ -41,7 +43,7 @@ class Stack:
     storage: Storage = field(default_factory=lambda: Storage(TEMPORARY, STEPS))
     """The database; a private one that goes with the server, unless another is given."""
     hosted_tools: Mapping[HostedKind, HostedTools] = field(default_factory=dict)
-    """Tools that run here on behalf of a response, by kind."""
+    """Tools that run here on behalf of a response, by kind, beside those of the providers."""
     distribution: Distribution = field(default_factory=Distribution)
     """What it was built from: a part reads its own section of it."""
     providers: Providers = field(default_factory=Providers)
@@ -61,14 +63,18 @@ class Stack:
     keys: KeyBook = field(init=False)
     usage: UsageBook = field(init=False)
     """What each key used lately."""
+    tool_groups: ToolGroups = field(init=False)
+    """Sets of tools by name."""
 
     def __post_init__(self) -> None:
+        tools = self._tools()
+        hosted: dict[HostedKind, HostedTools] = {**by_kind(tools.values()), **self.hosted_tools}
         background, files = Background(self.storage), Files(self.storage)
         embedders = Embedders(self.inference, lambda: self.model_or_default(None))
         chunks = Chunks(self.storage, embedders)
         made = {
             "background": background,
-            "responses": Responses(self.inference, self.storage, background, self.hosted_tools, self.model_or_default),
+            "responses": Responses(self.inference, self.storage, background, hosted, self.model_or_default),
             "conversations": Conversations(self.storage),
             "prompts": Prompts(self.storage),
             "chats": StoredChats(self.storage),
@@ -78,9 +84,12 @@ class Stack:
             "vector_stores": VectorStores(self.storage, files, embedders, chunks),
             "keys": KeyBook(self.storage),
             "usage": UsageBook(self.storage),
+            "tool_groups": ToolGroups(self.storage, tools, fixed_groups(self.distribution)),
         }
         for name, part in made.items():
             object.__setattr__(self, name, part)
+        for tool in tools.values():
+            tool.bind(ServerParts(files=self.files, vector_stores=self.vector_stores))
 
     async def model_or_default(self, name: str | None) -> str:
         """`name`, or the model meant when none is named; raises `InvalidRequest` where that is not one."""
@@ -94,9 +103,17 @@ class Stack:
         return names[0]
 
     async def start(self) -> None:
-        """Open the database and go on with what a process before this one left; a second call does nothing."""
+        """Open the database and go on with what a process before this one left; a second call does nothing.
+
+        Raises what keeps one of its tools from working here.
+        """
+        for tool in self._tools().values():
+            await tool.start()
         await self.background.start()
         await self.vector_stores.start()
+
+    def _tools(self) -> Mapping[str, ToolProvider]:
+        return self.providers.of(Api.tools)
 
     async def aclose(self) -> None:
         """End all work, in the order in which it rests on one another."""
@@ -123,6 +140,7 @@ def build_stack(distribution: Distribution) -> Stack:
     def inference(providers: Providers) -> InferenceRouter:
         return InferenceRouter(providers.of(Api.inference), _routes(distribution))
 
+    distribution = with_default_tools(distribution)
     providers, doors = build_providers(distribution, {Api.inference: inference})
     is_local = any(entry.provider_type == LOCAL_INFERENCE for entry in distribution.of(Api.inference))
     return Stack(

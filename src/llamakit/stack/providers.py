@@ -14,6 +14,7 @@ from llamakit.core.errors import ConfigError
 from llamakit.providers.specs import Api, ProviderSpec
 from llamakit.stack.distribution import Distribution, ProviderEntry
 from llamakit.stack.resolve import build_provider, resolve_spec
+from llamakit.stack.tool_providers import settings_of
 
 Door = Callable[["Providers"], Any]
 """Makes, of the built providers of an API, the one thing that others of them are given who need it."""
@@ -93,6 +94,8 @@ def _built(
     if api == Api.inference and (models := _models_of(distribution, entry)):
         # What a distribution names is what a provider loads by path, or restricts itself to.
         config.setdefault("models", models)
+    if api == Api.tools:
+        config |= settings_of(distribution, entry)
     try:
         instance = build_provider(spec, config, opened)
     except ConfigError as fault:

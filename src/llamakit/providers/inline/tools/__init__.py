@@ -1,0 +1,1 @@
+"""Providers of tools inside this process, or beside it."""

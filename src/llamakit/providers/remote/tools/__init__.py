@@ -1,0 +1,1 @@
+"""Providers of tools that others carry out."""
