@@ -14,16 +14,18 @@ from starlette.responses import Response
 
 from llamakit import __version__
 from llamakit.api.limits import LIMITS, Limits
-from llamakit.server.auth import Authenticator
+from llamakit.server.classic import classic_paths
 from llamakit.server.envelope import Envelope
 from llamakit.server.errors import NoRoute, WrongMethod, error_response
 from llamakit.server.exchange import Exchange
+from llamakit.server.limits import EXPOSED
 from llamakit.server.metrics import Metrics
 from llamakit.server.openapi import openapi_document
 from llamakit.server.origin import OriginGuard
 from llamakit.server.routes import (
     anthropic,
     health,
+    llama_stack_inference,
     management,
     ollama,
     ollama_models,
@@ -55,6 +57,7 @@ ROUTES = (
     anthropic,
     ollama,
     ollama_models,
+    llama_stack_inference,
     management,
     health,
 )
@@ -67,7 +70,7 @@ CORS_HEADERS = (
     "anthropic-beta",
     "anthropic-dangerous-direct-browser-access",
 )
-CORS_EXPOSED = ("x-request-id", "x-llamakit-ignored", "retry-after")
+CORS_EXPOSED = ("x-request-id", "x-llamakit-ignored", "retry-after", *EXPOSED)
 
 
 def build_app(stack: Stack, config: ServeConfig, *, limits: Limits = LIMITS) -> FastAPI:
@@ -77,7 +80,6 @@ def build_app(stack: Stack, config: ServeConfig, *, limits: Limits = LIMITS) -> 
             stack=stack,
             config=config,
             metrics=Metrics(stack.inference.stats),
-            authenticator=Authenticator(config),
             limits=limits,
         )
     )
@@ -86,6 +88,7 @@ def build_app(stack: Stack, config: ServeConfig, *, limits: Limits = LIMITS) -> 
 def build_service_app(service: Service) -> FastAPI:
     """The same from its parts, for whoever must hold them: the process that drains before it ends."""
     operations = [operation for routes in ROUTES for operation in routes.operations(service)]
+    operations += classic_paths(operations)
     document: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
@@ -113,6 +116,7 @@ def build_service_app(service: Service) -> FastAPI:
             await service.stack.start()
             yield
         finally:
+            await service.guard.aclose()
             await service.stack.aclose()
 
     app = FastAPI(
@@ -126,7 +130,7 @@ def build_service_app(service: Service) -> FastAPI:
         exception_handlers={HTTPException: _no_route},
     )
     app.openapi = openapi
-    app.router.routes.extend(to_routes(operations, service.authenticator))
+    app.router.routes.extend(to_routes(operations, service.guard))
     if service.config.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -78,6 +78,8 @@ class Envelope:
             "ms": round(seconds * 1000, 1),
             "principal": exchange.principal.name,
         }
+        if exchange.principal.called is not None:
+            facts["key"] = exchange.principal.called
         if exchange.model is not None:
             facts["model"] = exchange.model[:MAX_NAME_CHARS]
         if exchange.outcome:
@@ -94,6 +96,8 @@ def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:
     if exchange.dialect == "anthropic":
         headers["request-id"] = exchange.id
     headers["x-content-type-options"] = "nosniff"
+    for name, value in exchange.headers:
+        headers[name] = value
     if exchange.ignored:
         headers["x-llamakit-ignored"] = header_of(exchange.ignored)
 

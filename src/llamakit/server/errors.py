@@ -49,6 +49,14 @@ class Forbidden(LlamakitError, PermissionError):
     """The host name or the web page behind the request is not one this server answers."""
 
 
+class MissingScope(Forbidden):
+    """The caller is known and does not hold what the operation wants."""
+
+    def __init__(self, message: str, *, scope: str) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
 class BodyTooLarge(LlamakitError, ValueError):
     """The request body has more bytes than the limit."""
 
@@ -79,6 +87,7 @@ class _Row:
 _ROWS: tuple[tuple[type[BaseException], _Row], ...] = (
     (InvalidRequest, _Row(400, "invalid_request_error", None)),
     (Unauthenticated, _Row(401, "authentication_error", "invalid_api_key")),
+    (MissingScope, _Row(403, "permission_error", "insufficient_scope")),
     (Forbidden, _Row(403, "permission_error", "forbidden")),
     (UnknownModel, _Row(404, "invalid_request_error", "model_not_found")),
     (NoRoute, _Row(404, "invalid_request_error", "unknown_url")),
@@ -139,6 +148,8 @@ def headers_of(fault: BaseException) -> dict[str, str]:
             return {"retry-after": str(math.ceil(RETRY_AFTER_S))}
         case Unauthenticated():
             return {"www-authenticate": "Bearer"}
+        case MissingScope():
+            return {"www-authenticate": f'Bearer error="insufficient_scope", scope="{fault.scope}"'}
         case BodyTooLarge() | BodyTooSlow():
             # What is left of the body is never read, so the connection cannot carry another request.
             return {"connection": "close"}

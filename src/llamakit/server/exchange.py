@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.types import Scope
+from starlette.types import Scope as HttpScope
 
 from llamakit.server.dialects import Dialect
+from llamakit.stack.access import ALL_SCOPES, NO_LIMITS, KeyLimits, Scope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,16 @@ class Principal:
     """Safe to log: `local`, or the beginning of the hash of a key."""
     salt: str = ""
     """Keeps cached prefixes of one principal from the others."""
+    scopes: frozenset[Scope] = ALL_SCOPES
+    limits: KeyLimits = NO_LIMITS
+    meter: str = ""
+    """What its use is counted on; by default its name."""
+    key: str | None = None
+    """Id of its key in the database: when that key ends, its requests end."""
+    called: str | None = None
+    """What people call the key; safe to log."""
+    ends_at: float | None = None
+    """Seconds since 1970 at which what let it in runs out."""
 
 
 ANONYMOUS = Principal(name="local")
@@ -45,9 +56,11 @@ class Exchange:
     """How a generation ended: finished, cancelled, failed."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers of the answer that tell of the caller's limits."""
 
 
-def attach(scope: Scope, exchange: Exchange) -> None:
+def attach(scope: HttpScope, exchange: Exchange) -> None:
     """Put the record where `exchange_of` finds it."""
     scope.setdefault("state", {})["exchange"] = exchange
 

@@ -63,6 +63,8 @@ async def while_wanted(work: Coroutine[Any, Any, T], receive: Receive, drain: Dr
             if task.cancelled() and drain.is_cut:
                 raise EngineStopped("the server is stopping; send the request again")
             return task.result()
+        # Waiting for the client may itself have failed: because what let it in has ended.
+        watcher.result()
         raise ClientGone
     finally:
         for one in (watcher, task):

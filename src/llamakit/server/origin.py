@@ -25,7 +25,7 @@ class OriginGuard:
         self._hosts = frozenset(host.lower() for host in config.allowed_hosts)
         self._origins = frozenset(config.cors_origins)
         # Behind keys a foreign name gains nothing; and on a Unix socket there is no name at all.
-        self._checks_host = bool(config.allowed_hosts) or not (config.api_keys or config.uds)
+        self._checks_host = bool(config.allowed_hosts) or not (config.wants_key or config.uds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -15,18 +15,20 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 
+import psutil
 import uvicorn
 
 from llamakit.api.limits import LIMITS, Limits
 from llamakit.core.errors import ConfigError
+from llamakit.outbound.offline import shut
 from llamakit.server.app import build_service_app
-from llamakit.server.auth import Authenticator
 from llamakit.server.listen import address_of, listen, release
 from llamakit.server.metrics import Metrics
 from llamakit.server.protocol import protocol_class
 from llamakit.server.service import Service
 from llamakit.stack.build import Stack, build_stack
 from llamakit.stack.distribution import Distribution
+from llamakit.stack.run_config import ServeConfig
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,12 @@ GRACE_S = 5
 def serve(
     distribution: Distribution, *, stack: Stack | None = None, limits: Limits = LIMITS, on_ready: Ready | None = None
 ) -> None:
-    """Serve until a signal says to stop; raises what keeps it from starting."""
+    """Serve until a signal says to stop; raises what keeps it from starting.
+
+    Where the distribution is offline, this process opens no connection to other machines any more.
+    """
+    if distribution.server.offline:
+        shut()
     bound = listen(distribution.server)
     try:
         with asyncio.Runner() as runner:
@@ -66,7 +73,6 @@ async def serve_on(
             stack=stack,
             config=config,
             metrics=Metrics(stack.inference.stats),
-            authenticator=Authenticator(config),
             limits=limits,
         )
         server = _Server(_uvicorn_config(service), service, address_of(config, bound), on_ready)
@@ -74,6 +80,7 @@ async def serve_on(
         if config.preload:
             for model in stack.default_models:
                 await stack.inference.load(model)
+        _check_memory(config)
         stopper = asyncio.ensure_future(server.exit_when(stop)) if stop is not None else None
         try:
             await server.serve(sockets=[bound])
@@ -82,6 +89,18 @@ async def serve_on(
                 stopper.cancel()
     finally:
         await stack.aclose()
+
+
+def _check_memory(config: ServeConfig) -> None:
+    """Raise `ConfigError` where the process has more than its budget before the first request."""
+    if config.memory_mib is None:
+        return
+    taken = psutil.Process().memory_info().rss >> 20
+    if taken > config.memory_mib:
+        raise ConfigError(
+            f"the server takes {taken} MiB with its models loaded, and memory_mib is {config.memory_mib}; "
+            "choose a smaller model, less context, or --quantize int4"
+        )
 
 
 def _uvicorn_config(service: Service) -> uvicorn.Config:

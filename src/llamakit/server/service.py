@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from llamakit.api.inference import AnswerStream, ChatRequest, Inference
 from llamakit.api.limits import LIMITS, Limits
 from llamakit.api.wire import Wire
 from llamakit.core.messages import Answer, AnswerEvent, AnswerFold
-from llamakit.server.auth import Authenticator
 from llamakit.server.body import read_wire
-from llamakit.server.dialects import OPENAI_EVENTS, Framing
+from llamakit.server.dialects import OPENAI_EVENTS, Framing, framing_for
 from llamakit.server.exchange import Exchange, exchange_of
 from llamakit.server.gone import Drain, while_wanted
+from llamakit.server.guard import Guard, build_guard
 from llamakit.server.merge import merged
 from llamakit.server.metrics import Meter, Metrics
+from llamakit.server.routing import json_response
 from llamakit.server.sse import EventStream, Pieces
 from llamakit.stack.build import Stack
 from llamakit.stack.run_config import ServeConfig
@@ -31,15 +33,27 @@ Write = Callable[[int, AnswerEvent], Iterator[str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """A request about to be answered, and how its answer is spelled."""
+
+    model: str
+    streams: Sequence[AnswerStream]
+    write: Callable[[], Write]
+    """Makes the writer of a streamed answer."""
+    body: Callable[[Sequence[Answer]], dict[str, Any]]
+    """The whole answers of the streams as one body."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
     """One application's common ground."""
 
     stack: Stack
     config: ServeConfig
     metrics: Metrics
-    authenticator: Authenticator
     limits: Limits = LIMITS
     drain: Drain = field(default_factory=Drain)
+    guard: Guard = field(init=False)
 
     @property
     def inference(self) -> Inference:
@@ -54,6 +68,7 @@ class Service:
         return await read_wire(request, kind, limits=self.limits, strict=strict, set_aside=set_aside)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "guard", build_guard(self.config, self.stack))
         self.stack.responses.background.chat = self.metered_alone
 
     def metered(self, request: Request) -> Callable[[ChatRequest], AnswerStream]:
@@ -72,15 +87,18 @@ class Service:
 
     async def whole(self, request: Request, model: str, streams: Sequence[AnswerStream]) -> list[Answer]:
         """Every stream to its end, as answers; stops when the client leaves."""
-        folds = [AnswerFold() for _ in streams]
+        work = _folded(self._metered(exchange_of(request), model, streams), len(streams))
+        return await while_wanted(work, request.receive, self.drain)
 
-        async def run() -> list[Answer]:
-            async with aclosing(self._metered(request, model, streams)) as events:
-                async for position, event in events:
-                    folds[position].add(event)
-            return [fold.answer() for fold in folds]
+    async def folded(self, exchange: Exchange, call: Call) -> list[Answer]:
+        """The same for a call that no request waits for."""
+        return await _folded(self._metered(exchange, call.model, call.streams), len(call.streams))
 
-        return await while_wanted(run(), request.receive, self.drain)
+    async def answered(self, request: Request, call: Call, *, is_streamed: bool) -> Response:
+        """The answer to a call, whole or as it comes."""
+        if is_streamed:
+            return self.streamed(request, call.model, call.streams, call.write())
+        return json_response(call.body(await self.whole(request, call.model, call.streams)))
 
     def streamed(
         self,
@@ -93,7 +111,7 @@ class Service:
         """The streams as events or lines; stops when the client leaves."""
 
         async def pieces() -> AsyncGenerator[str, None]:
-            async with aclosing(self._metered(request, model, streams)) as events:
+            async with aclosing(self._metered(exchange_of(request), model, streams)) as events:
                 async for position, event in events:
                     for piece in write(position, event):
                         yield piece
@@ -108,16 +126,23 @@ class Service:
             request_id=exchange.id,
             drain=self.drain,
             ping_s=self.config.ping_s,
-            framing=framing,
+            framing=framing_for(exchange.dialect, framing),
             dialect=exchange.dialect,
         )
 
     def _metered(
-        self, request: Request, model: str, streams: Sequence[AnswerStream]
+        self, exchange: Exchange, model: str, streams: Sequence[AnswerStream]
     ) -> AsyncGenerator[tuple[int, AnswerEvent], None]:
-        exchange = exchange_of(request)
         watched = [_watched(stream, self.metrics, model, exchange) for stream in streams]
         return merged(watched, self.limits.concurrent_prompts)
+
+
+async def _folded(events: AsyncGenerator[tuple[int, AnswerEvent], None], number: int) -> list[Answer]:
+    folds = [AnswerFold() for _ in range(number)]
+    async with aclosing(events):
+        async for position, event in events:
+            folds[position].add(event)
+    return [fold.answer() for fold in folds]
 
 
 async def _watched(stream: AnswerStream, metrics: Metrics, model: str, exchange: Exchange) -> AnswerStream:

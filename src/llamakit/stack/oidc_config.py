@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from llamakit.core.errors import ConfigError
+from llamakit.stack.access import read_scopes
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Signatures that only the holder of a private key can make. Shared secrets and `none` are not among them."""
@@ -49,6 +50,8 @@ class OidcConfig:
             raise ConfigError(f"oidc.leeway_s must be in [0, {MAX_LEEWAY_S:g}], got {self.leeway_s!r}")
         if not self.owner_claim or not self.scope_claim:
             raise ConfigError("oidc.owner_claim and oidc.scope_claim must name a claim")
+        for words in (*self.scopes.values(), self.default_scopes or ()):
+            read_scopes(words)
 
 
 def _check_url(name: str, url: str) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from llamakit.core.config import Secret
 from llamakit.core.errors import ConfigError
+from llamakit.stack.access import KeyLimits
+from llamakit.stack.oidc_config import OidcConfig
 
 MIN_KEY_CHARS = 8
 AUTH = {"section": "auth"}
@@ -24,6 +26,11 @@ class ServeConfig:
     """Load the models of the distribution before the first request is taken."""
     strict: bool = False
     """Refuse unknown request fields instead of setting them aside."""
+
+    offline: bool = False
+    """Open no connection to any other machine, whatever asks for one; providers that would are refused."""
+    memory_mib: int | None = None
+    """Memory the process may take, in MiB: more at the start is an error, and containers are held to it."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -43,6 +50,12 @@ class ServeConfig:
     """Keys, one of which every request must carry; none needed on a loopback address."""
     allow_anonymous: bool = field(default=False, metadata=AUTH)
     """Serve everybody who can reach a non-loopback address without a key."""
+    require_key: bool = field(default=False, metadata=AUTH)
+    """Demand a key of everybody, also on a loopback address; `llama key create` makes keys."""
+    limits: KeyLimits = field(default_factory=KeyLimits, metadata=AUTH)
+    """Limits of callers who have none of their own: with a key above, with an issuer's token, without a key."""
+    oidc: OidcConfig | None = field(default=None, metadata=AUTH)
+    """An OpenID Connect issuer whose bearer tokens let in, beside keys."""
     allowed_hosts: tuple[str, ...] = ()
     """Names in the `Host` header that are accepted beside loopback names and addresses."""
     cors_origins: tuple[str, ...] = ()
@@ -56,6 +69,8 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
             raise ConfigError(f"port must be in [0, 65535], got {self.port!r}")
+        if self.memory_mib is not None and self.memory_mib < 64:
+            raise ConfigError(f"memory_mib must be at least 64, got {self.memory_mib}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key go together; give both or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:
@@ -72,11 +87,16 @@ class ServeConfig:
         for host in self.allowed_hosts:
             if _HOST.fullmatch(host) is None:
                 raise ConfigError(f"an allowed host is a name without port, got {host!r}")
-        if self.is_exposed and not self.api_keys and not self.allow_anonymous:
+        if self.is_exposed and not self.wants_key and not self.allow_anonymous:
             raise ConfigError(
-                f"{self.host} can be reached from other machines: give an API key, "
-                "or allow_anonymous if everybody there may use this server"
+                f"{self.host} can be reached from other machines: give an API key, or require_key to take the keys "
+                "that `llama key create` makes, or allow_anonymous if everybody there may use this server"
             )
+
+    @property
+    def wants_key(self) -> bool:
+        """Whether nobody comes in without a key or a token."""
+        return bool(self.api_keys) or self.require_key or self.oidc is not None
 
     @property
     def is_exposed(self) -> bool:

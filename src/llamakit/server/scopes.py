@@ -1,0 +1,55 @@
+"""Which scope each operation wants: one table by tag, and the few operations that their tag does not describe.
+
+An operation that nothing here names wants `admin`, so that what was forgotten is closed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llamakit.stack.access import Scope
+
+if TYPE_CHECKING:
+    from llamakit.server.routing import Operation
+
+_OBJECTS = (Scope.objects_read, Scope.objects_write)
+_ASKING = (Scope.inference, Scope.inference)
+_MODELS = (Scope.models_read, Scope.models_manage)
+_ADMIN = (Scope.models_read, Scope.admin)
+
+BY_TAG: dict[str, tuple[Scope, Scope]] = {
+    # tag: what reading (GET, HEAD) wants, what everything else wants
+    "chat": _ASKING,
+    "completions": _ASKING,
+    "embeddings": _ASKING,
+    "tokens": _ASKING,
+    "messages": _ASKING,
+    "ollama": _ASKING,
+    "models": _MODELS,
+    "management": _MODELS,
+    "responses": _OBJECTS,
+    "conversations": _OBJECTS,
+    "stored chat": _OBJECTS,
+    "prompts": _OBJECTS,
+    "health": (Scope.metrics, Scope.admin),
+}
+BY_NAME: dict[str, Scope] = {
+    "createResponse": Scope.inference,
+    "compactResponse": Scope.inference,
+    "countResponseInputTokens": Scope.inference,
+    "landing": Scope.models_read,
+    "openapi": Scope.models_read,
+}
+
+
+def scope_of(operation: Operation) -> Scope | None:
+    """What a caller must hold; None where nobody is asked who he is."""
+    if operation.is_public:
+        return None
+    if operation.changes_machine:
+        return Scope.models_manage
+    name = operation.name if operation.alias_of is None else operation.name.removesuffix("Classic")
+    if name in BY_NAME:
+        return BY_NAME[name]
+    reading, writing = BY_TAG.get(operation.tag, (Scope.admin, Scope.admin))
+    return reading if operation.method in ("GET", "HEAD") else writing
