@@ -65,6 +65,13 @@ class Duration(float):
             raise ConfigError(f"a duration looks like 90, 5m, 1.5h or 250ms, got {text!r}")
         return cls(float(match[1]) * _UNIT_S[match[2]])
 
+    @classmethod
+    def read(cls, value: object) -> Duration:
+        """`value` of a file, as seconds or as people write it; raises `ConfigError`."""
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ConfigError(f"a duration looks like 90, 5m, 1.5h or 250ms, got {value!r}")
+        return cls.parse(value) if isinstance(value, str) else cls(value)
+
     def __str__(self) -> str:
         if self < 0:
             return "forever"

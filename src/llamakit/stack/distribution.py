@@ -36,9 +36,10 @@ class ProviderEntry:
     """Its settings. Those named like keys, tokens and passwords arrive as `Secret`."""
 
     def __post_init__(self) -> None:
-        _check_id("provider_id", self.provider_id)
-        if "/" in self.provider_id:
-            raise ConfigError(f"provider_id must hold no slash, got {self.provider_id!r}")
+        if _ID.fullmatch(self.provider_id) is None:
+            raise ConfigError(
+                f"provider_id holds letters, digits, '.', '_', ':' and '-', got {self.provider_id[:80]!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,9 +143,13 @@ class Distribution:
     def __post_init__(self) -> None:
         if self.version != VERSION:
             raise ConfigError(f"version must be {VERSION}, the form that this build reads; got {self.version!r}")
+        apis = [str(api) for api in Api]
         for api, rows in self.providers.items():
-            if api not in list(Api):
-                raise ConfigError(f"providers: no API {api!r}{nearest(api, list(Api))}. There are: {', '.join(Api)}")
+            if api not in apis:
+                raise ConfigError(f"providers: no API {api!r}{nearest(api, apis)}. There are: {', '.join(apis)}")
+            remote = [row.provider_id for row in rows if row.provider_type.startswith("remote::")]
+            if self.server.offline and remote:
+                raise ConfigError(f"server.offline shuts every way out, and these providers need one: {remote[0]}")
             _check_distinct(f"providers.{api}", (row.provider_id for row in rows))
         _check_distinct("models", (model.model_id for model in self.models))
         _check_distinct("shields", (shield.shield_id for shield in self.shields))
@@ -194,11 +199,6 @@ def single(
         server=server or ServeConfig(),
         telemetry=telemetry or TelemetryConfig(),
     )
-
-
-def _check_id(name: str, value: str) -> None:
-    if _ID.fullmatch(value) is None:
-        raise ConfigError(f"{name} holds letters, digits, '.', '_', ':' and '-', got {value[:80]!r}")
 
 
 def _check_distinct(where: str, names: Iterable[str]) -> None:

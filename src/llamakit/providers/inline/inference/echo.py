@@ -86,7 +86,8 @@ def build(config: Mapping[str, Any], needs: Mapping[Any, Any]) -> EchoInference:
     for key in config:
         if key not in known:
             raise ConfigError(f"the echo provider has no setting {key!r}{nearest(key, known)}")
-    return EchoInference(EchoConfig(**{**config, "models": tuple(config.get("models") or ("echo",))}))
+    models, keep_alive = tuple(config.get("models") or ("echo",)), Duration.read(config.get("keep_alive", FIVE_MINUTES))
+    return EchoInference(EchoConfig(**{**config, "models": models, "keep_alive": keep_alive}))
 
 
 class EchoInference:

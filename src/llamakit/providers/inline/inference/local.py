@@ -59,7 +59,7 @@ def build(config: Mapping[str, Any], needs: Mapping[Any, Any]) -> LocalInference
         models=tuple(config.get("models") or ()),
         options=LoadOptions(**{key: value for key, value in config.items() if key in loading}),
         pool=PoolConfig(
-            keep_alive_s=float(config.get("keep_alive", FIVE_MINUTES)),
+            keep_alive_s=Duration.read(config.get("keep_alive", FIVE_MINUTES)),
             **{key: config[key] for key in ("max_loaded",) if key in config},
         ),
     )
