@@ -18,12 +18,14 @@ from llamakit.server.classic import classic_paths
 from llamakit.server.envelope import Envelope
 from llamakit.server.errors import NoRoute, WrongMethod, error_response
 from llamakit.server.exchange import Exchange
+from llamakit.server.lines import BatchLines
 from llamakit.server.limits import EXPOSED
 from llamakit.server.metrics import Metrics
 from llamakit.server.openapi import openapi_document
 from llamakit.server.origin import OriginGuard
 from llamakit.server.routes import (
     anthropic,
+    batches,
     health,
     llama_stack_inference,
     management,
@@ -53,6 +55,7 @@ ROUTES = (
     openai_conversations,
     openai_stored_chats,
     prompts,
+    batches,
     tokenize,
     anthropic,
     ollama,
@@ -87,6 +90,7 @@ def build_app(stack: Stack, config: ServeConfig, *, limits: Limits = LIMITS) -> 
 
 def build_service_app(service: Service) -> FastAPI:
     """The same from its parts, for whoever must hold them: the process that drains before it ends."""
+    service.stack.batches.answer_with(BatchLines(service).answer)
     operations = [operation for routes in ROUTES for operation in routes.operations(service)]
     operations += classic_paths(operations)
     document: dict[str, Any] = {}

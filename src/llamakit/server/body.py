@@ -49,15 +49,19 @@ async def read_wire(
     wire, unknown = read(kind, decode(await read_body(request, limits), limits))
     exchange = exchange_of(request)
     exchange.ignored = (*unknown, *set_aside(wire))
-    if strict and exchange.ignored:
-        first, number = exchange.ignored[0], len(exchange.ignored)
-        more = f" (and {number - 1} more)" if number > 1 else ""
+    check_ignored(exchange.ignored, strict=strict)
+    return wire
+
+
+def check_ignored(ignored: tuple[str, ...], *, strict: bool) -> None:
+    """Refuse fields without effect where the server is strict."""
+    if strict and ignored:
+        more = f" (and {len(ignored) - 1} more)" if len(ignored) > 1 else ""
         raise InvalidRequest(
-            f"{first[:80]}{more} has no effect here, and this server refuses such fields; leave it out",
-            param=first[:80],
+            f"{ignored[0][:80]}{more} has no effect here, and this server refuses such fields; leave it out",
+            param=ignored[0][:80],
             code="unknown_parameter",
         )
-    return wire
 
 
 def _check_headers(request: Request, limits: Limits) -> None:

@@ -23,9 +23,9 @@ from llamakit.api.openai_chat import (
 )
 from llamakit.api.openai_stored_chats import to_stored_messages
 from llamakit.core.messages import AnswerFold, Done
-from llamakit.server.exchange import exchange_of
-from llamakit.server.routing import Operation, json_response
-from llamakit.server.service import Service
+from llamakit.server.exchange import Exchange, exchange_of
+from llamakit.server.routing import Operation
+from llamakit.server.service import Call, Service, Write
 
 
 def operations(service: Service) -> list[Operation]:
@@ -33,24 +33,8 @@ def operations(service: Service) -> list[Operation]:
 
     async def create_chat_completion(http: Request) -> Response:
         wire = await service.read(http, ChatCompletionRequest, set_aside)
-        exchange = exchange_of(http)
-        exchange.model = wire.model
-        head = AnswerHead(
-            id=new_id("chatcmpl"),
-            created=int(time.time()),
-            model=wire.model,
-            service_tier=None if wire.service_tier is None else "default",
-        )
-        request = to_request(wire, request_id=head.id, salt=exchange.principal.salt)
-        echo = echoed_text(wire, request)
-        stream = service.inference.chat(request)
-        if wire.store:
-            stream = _kept(service, exchange.principal.name, wire, head, echo, stream)
-        if wire.stream:
-            chunks = ChatChunks(wire, head, echo=echo)
-            return service.streamed(http, wire.model, [stream], lambda _, event: chunks.push(event))
-        (answer,) = await service.whole(http, wire.model, [stream])
-        return json_response(to_body(wire, head, answer, echo=echo))
+        call = begin(service, wire, exchange_of(http))
+        return await service.answered(http, call, is_streamed=bool(wire.stream))
 
     return [
         Operation(
@@ -65,6 +49,33 @@ def operations(service: Service) -> list[Operation]:
             chunk=ChatCompletionChunk,
         )
     ]
+
+
+def begin(service: Service, wire: ChatCompletionRequest, exchange: Exchange) -> Call:
+    """The call that a request makes; nothing is computed yet. Raises `InvalidRequest`."""
+    exchange.model = wire.model
+    head = AnswerHead(
+        id=new_id("chatcmpl"),
+        created=int(time.time()),
+        model=wire.model,
+        service_tier=None if wire.service_tier is None else "default",
+    )
+    request = to_request(wire, request_id=head.id, salt=exchange.principal.salt)
+    echo = echoed_text(wire, request)
+    stream = service.inference.chat(request)
+    if wire.store:
+        stream = _kept(service, exchange.principal.name, wire, head, echo, stream)
+
+    def write() -> Write:
+        chunks = ChatChunks(wire, head, echo=echo)
+        return lambda _, event: chunks.push(event)
+
+    return Call(
+        model=wire.model,
+        streams=[stream],
+        write=write,
+        body=lambda answers: to_body(wire, head, answers[0], echo=echo),
+    )
 
 
 async def _kept(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from llamakit.api.ids import new_id
 from llamakit.api.openai_embeddings import WireEmbeddingRequest, WireEmbeddings, to_body, to_request
-from llamakit.server.exchange import exchange_of
+from llamakit.server.exchange import Exchange, exchange_of
 from llamakit.server.gone import while_wanted
 from llamakit.server.routing import Operation, json_response
 from llamakit.server.service import Service
@@ -18,12 +20,8 @@ def operations(service: Service) -> list[Operation]:
 
     async def create_embedding(http: Request) -> Response:
         wire = await service.read(http, WireEmbeddingRequest)
-        exchange = exchange_of(http)
-        exchange.model = wire.model
-        request = to_request(wire, request_id=new_id("embd"), salt=exchange.principal.salt)
-        made = await while_wanted(service.inference.embed(request), http.receive, service.drain)
-        exchange.prompt_tokens = made.prompt_tokens
-        return json_response(to_body(wire, made))
+        work = embed(service, wire, exchange_of(http))
+        return json_response(await while_wanted(work, http.receive, service.drain))
 
     return [
         Operation(
@@ -37,3 +35,12 @@ def operations(service: Service) -> list[Operation]:
             answer=WireEmbeddings,
         )
     ]
+
+
+async def embed(service: Service, wire: WireEmbeddingRequest, exchange: Exchange) -> dict[str, Any]:
+    """The body of the answer; raises `InvalidRequest`."""
+    exchange.model = wire.model
+    request = to_request(wire, request_id=new_id("embd"), salt=exchange.principal.salt)
+    made = await service.inference.embed(request)
+    exchange.prompt_tokens = made.prompt_tokens
+    return to_body(wire, made)
