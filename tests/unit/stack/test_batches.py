@@ -7,7 +7,6 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
-from starlette.datastructures import Headers
 from tests.serving import chat_body, echo_stack, in_process
 
 from llamakit.api.batches import window_s
@@ -16,7 +15,6 @@ from llamakit.core.config import Secret
 from llamakit.core.errors import InvalidRequest, Overloaded
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
 from llamakit.server.app import build_app
-from llamakit.server.auth import Authenticator
 from llamakit.stack import batches as batches_module
 from llamakit.stack.batch_input import check_input
 from llamakit.stack.build import Stack
@@ -280,9 +278,9 @@ async def test_a_batch_is_its_owners():
     keys = ("key-of-anna", "key-of-boris")
     anna, boris = ({"authorization": f"Bearer {key}"} for key in keys)
     async with serving(api_keys=tuple(Secret(key) for key in keys)) as (client, stack):
-        owner = Authenticator(ServeConfig(api_keys=tuple(Secret(key) for key in keys)))
-        name = owner.identify(Headers(anna)).name
-        file = await stack.files.create(name, "in", "batch", json.dumps(row("a", chat_body("x"))).encode())
+        await client.post("/v1/conversations", json={}, headers=anna)
+        (kept,) = await (await stack.storage.database()).fetch("SELECT owner FROM conversations")
+        file = await stack.files.create(kept["owner"], "in", "batch", json.dumps(row("a", chat_body("x"))).encode())
         body = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
         assert (await client.post("/v1/batches", json=body, headers=boris)).status_code == 404
         batch = (await client.post("/v1/batches", json=body, headers=anna)).json()
