@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     # name         section        module       one line
     "run":        ("Talk",        "run",       "Chat with a model, or answer one prompt."),
     "serve":      ("Talk",        "serve",     "Answer programs over the OpenAI API."),
+    "key":        ("Talk",        "key",       "API keys of the server: create, list, revoke."),
     "ps":         ("Talk",        "ps",        "Models that the running server has in memory."),
     "stop":       ("Talk",        "stop",      "Unload a model from the running server."),
     "pull":       ("Models",      "pull",      "Download a model."),

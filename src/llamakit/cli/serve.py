@@ -29,6 +29,9 @@ def command(
     api_key_file: Annotated[
         Path | None, typer.Option(help="File with keys, one a line, one of which every request must carry.")
     ] = None,
+    require_key: Annotated[
+        bool, typer.Option("--require-key", help="Demand a key of everybody; `llama key create` makes keys.")
+    ] = False,
     allow_anonymous: Annotated[
         bool, typer.Option("--allow-anonymous", help="Serve other machines without a key.")
     ] = False,
@@ -84,8 +87,9 @@ def command(
     llama serve llama3.2:1b --port 9000 --keep-alive 1h
 
     Serve the OpenAI API (chat, completions, embeddings, models) on http://127.0.0.1:8321/v1. Other models on this
-    machine load when a request names them and leave when idle. Keys come from LLAMA_API_KEY or --api-key-file; an
-    address that other machines reach wants one. Ctrl-C stops after running answers.
+    machine load when a request names them and leave when idle. Keys come from LLAMA_API_KEY, --api-key-file or
+    `llama key create` (then say --require-key); an address that other machines reach wants them. Ctrl-C stops after
+    running answers.
     """
     flags: dict[str, Any] = {"host": host, "port": port, "context": context, "threads": threads, "device": device}
     flags |= {"dtype": dtype, "quantize": quantize, "keep_alive": keep_alive}
@@ -116,6 +120,7 @@ def command(
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
         api_keys=_keys(settings, api_key_file),
+        require_key=require_key,
         allow_anonymous=allow_anonymous,
         allowed_hosts=tuple(allowed_host or ()),
         cors_origins=tuple(cors_origin or ()),
@@ -152,7 +157,7 @@ def _compute(settings: Settings, wishes: dict[str, Any]) -> dict[str, Any]:
         "threads": settings.threads,
         "device": None if settings.device == "auto" else settings.device,
         "dtype": None if settings.dtype == "auto" else settings.dtype,
-        "quantize": None if settings.quantize == "none" else settings.quantize,
+        "quantize": None if settings.quantize == "auto" else settings.quantize,
     }
     return {name: value for name, value in wishes.items() if value is not None}
 
