@@ -1,4 +1,4 @@
-"""OpenAI's vector stores on the wire: what is asked, and how stores, their files, batches and results are spelled."""
+"""OpenAI's vector stores on the wire: what is asked, and how stores, their files and batches are spelled."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from llamakit.api.openai_lists import Metadata
-from llamakit.api.wire import FIRST, LIST, TEXT, TEXT_OR_LIST, ModelName, Wire
+from llamakit.api.wire import FIRST, ModelName, Wire
 from llamakit.core.errors import InvalidRequest
 
 MAX_FILES = 500
 """Files that one request attaches."""
-MAX_RESULTS = 50
-MAX_QUERIES = 32
-MAX_QUERY_CHARS = 16_384
 AUTO_TOKENS, AUTO_OVERLAP = 800, 400
 """What `auto` cuts chunks by."""
 
 FileStatus = Literal["in_progress", "completed", "cancelled", "failed"]
-SearchMode = Literal["vector", "keyword", "hybrid"]
 FILE_STATUSES: tuple[FileStatus, ...] = ("in_progress", "completed", "cancelled", "failed")
 
 
@@ -228,85 +224,6 @@ class WireFileBatch(Wire):
     file_counts: WireFileCounts
 
 
-class WireComparison(Wire):
-    """An attribute against a value, or against a list of them."""
-
-    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
-    key: str
-    value: str | bool | int | float | list[str | int | float]
-
-
-class WireCompound(Wire):
-    """All or any of several filters."""
-
-    type: Literal["and", "or"]
-    filters: list[dict[str, Any]]
-    """Filters of either kind."""
-
-
-class WireHybrid(Wire):
-    """How much each list counts."""
-
-    embedding_weight: Annotated[float, Field(ge=0, le=1e6)]
-    text_weight: Annotated[float, Field(ge=0, le=1e6)]
-
-
-class WireRanking(Wire):
-    """How results are ranked."""
-
-    ranker: Literal["none", "auto", "default-2024-11-15", "rrf", "weighted"] | None = None
-    """`rrf` (what auto and default mean) adds up ranks, `weighted` adds up scores; `none` leaves vectors alone."""
-    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Results below are left out."""
-    hybrid_search: WireHybrid | None = None
-    """Weights of meaning and of words; with them the ranker is `weighted`."""
-    impact_factor: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Of `rrf` (extension)."""
-    alpha: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Of `weighted`: the share of the vectors (extension)."""
-
-
-Query = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARS)]
-Queries = Annotated[list[Query], FIRST, Field(min_length=1, max_length=MAX_QUERIES)]
-
-
-class WireSearchRequest(Wire):
-    """Body of `POST /v1/vector_stores/{vector_store_id}/search`."""
-
-    query: Annotated[Annotated[Query, TEXT] | Annotated[Queries, LIST], TEXT_OR_LIST]
-    filters: Annotated[WireComparison | WireCompound, Field(discriminator="type")] | None = None
-    max_num_results: Annotated[int, Field(ge=1, le=MAX_RESULTS)] | None = None
-    ranking_options: WireRanking | None = None
-    rewrite_query: bool | None = None
-    """Has no effect here: what is searched is what was asked, as `search_query` of the answer says."""
-    search_mode: SearchMode | None = None
-    """By meaning, by words, or both (extension)."""
-
-
-class WireFound(Wire):
-    """A chunk that answers."""
-
-    file_id: str
-    filename: str
-    score: float
-    attributes: dict[str, str | bool | int | float] | None
-    content: list[WireText]
-    page: int | None
-    """Page, slide or sheet it stands on (extension)."""
-    span: tuple[int, int]
-    """First character, and one past the last, counted within the page (extension)."""
-
-
-class WireSearchResults(Wire):
-    """What a search found, best first."""
-
-    object: Literal["vector_store.search_results.page"]
-    search_query: list[str]
-    data: list[WireFound]
-    has_more: bool
-    next_page: str | None
-
-
 def read_chunking(strategy: WireAutoChunking | WireStaticChunking | None) -> tuple[int, int]:
     """Tokens of a chunk and of what it repeats; raises `InvalidRequest` for what overlaps too much."""
     if strategy is None or isinstance(strategy, WireAutoChunking):
@@ -336,17 +253,6 @@ def content_body(texts: Sequence[str]) -> dict[str, Any]:
     return {
         "object": "vector_store.file_content.page",
         "data": [{"type": "text", "text": text} for text in texts],
-        "has_more": False,
-        "next_page": None,
-    }
-
-
-def results_body(queries: Sequence[str], data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a search found."""
-    return {
-        "object": "vector_store.search_results.page",
-        "search_query": list(queries),
-        "data": list(data),
         "has_more": False,
         "next_page": None,
     }

@@ -1,4 +1,4 @@
-"""How many tokens a text has, about: an estimate that needs no vocabulary, so chunks are cut alike whatever model embeds.
+"""How many tokens a text has, about: an estimate without a vocabulary, so chunks are cut alike whatever model embeds.
 
 Against Llama 3's tokenizer it counts 2 % too few to 25 % too many on English prose, tables and code, up to a third too
 few on long compound words, and up to twice as many on Japanese.

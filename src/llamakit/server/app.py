@@ -18,8 +18,8 @@ from llamakit.server.classic import classic_paths
 from llamakit.server.envelope import Envelope
 from llamakit.server.errors import NoRoute, WrongMethod, error_response
 from llamakit.server.exchange import Exchange
-from llamakit.server.lines import BatchLines
 from llamakit.server.limits import EXPOSED
+from llamakit.server.lines import BatchLines
 from llamakit.server.metrics import Metrics
 from llamakit.server.openapi import openapi_document
 from llamakit.server.origin import OriginGuard
@@ -35,11 +35,14 @@ from llamakit.server.routes import (
     openai_completions,
     openai_conversations,
     openai_embeddings,
+    openai_files,
     openai_models,
     openai_responses,
     openai_stored_chats,
     prompts,
     tokenize,
+    vector_store_files,
+    vector_stores,
 )
 from llamakit.server.routing import GuardedRoute, Operation, json_response, to_routes
 from llamakit.server.service import Service
@@ -63,6 +66,9 @@ ROUTES = (
     llama_stack_inference,
     management,
     health,
+    openai_files,
+    vector_stores,
+    vector_store_files,
 )
 CORS_HEADERS = (
     "authorization",

@@ -97,7 +97,7 @@ def _operation(operation: Operation, refs: dict[type[BaseModel], Any]) -> dict[s
         },
     }
     if operation.body is not None:
-        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[operation.body]}}}
+        made["requestBody"] = {"required": True, "content": {operation.body_media: {"schema": refs[operation.body]}}}
     if operation.chunk is not None:
         made["x-llama-stream"] = True
     return made
@@ -111,7 +111,7 @@ def _success(operation: Operation, refs: dict[type[BaseModel], Any]) -> dict[str
 
 def _content(operation: Operation, refs: dict[type[BaseModel], Any]) -> dict[str, Any]:
     if operation.answer is None:
-        return {"text/plain": {"schema": {"type": "string"}}}
+        return {operation.answer_media: {"schema": {"type": "string"}}}
     content: dict[str, Any] = {"application/json": {"schema": refs[operation.answer]}}
     if operation.chunk is not None:
         content[operation.framing.media_type] = {"schema": refs[operation.chunk]}

@@ -17,16 +17,19 @@ from llamakit.stack.conversations import Conversations
 from llamakit.stack.distribution import LOCAL_INFERENCE, Distribution
 from llamakit.stack.embedders import Embedders
 from llamakit.stack.files import Files
+from llamakit.stack.housekeeping import EXPIRY_S, Housekeeping
 from llamakit.stack.keys import KeyBook
 from llamakit.stack.library import Library
 from llamakit.stack.prompts import Prompts
 from llamakit.stack.providers import Providers, build_providers
+from llamakit.stack.registered_models import RegisteredModels
 from llamakit.stack.responses import Responses
 from llamakit.stack.router import InferenceRouter, Route
 from llamakit.stack.schema import STEPS
 from llamakit.stack.storage import TEMPORARY, Storage
 from llamakit.stack.tool_groups import ToolGroups
 from llamakit.stack.tool_providers import by_kind, fixed_groups, with_default_tools
+from llamakit.stack.uploads import Uploads
 from llamakit.stack.usage import UsageBook
 from llamakit.stack.vector_stores import VectorStores
 
@@ -57,9 +60,14 @@ class Stack:
     """Chat completions that were asked to be kept."""
     batches: Batches = field(init=False)
     files: Files = field(init=False)
+    uploads: Uploads = field(init=False)
     embedders: Embedders = field(init=False)
     """Models that make vectors, by name."""
     vector_stores: VectorStores = field(init=False)
+    housekeeping: Housekeeping = field(init=False)
+    """What expires goes; content that nothing names goes."""
+    registered_models: RegisteredModels | None = field(init=False)
+    """Names given to models while the server runs; None where a provider stands alone, without a router."""
     keys: KeyBook = field(init=False)
     usage: UsageBook = field(init=False)
     """What each key used lately."""
@@ -72,6 +80,11 @@ class Stack:
         background, files = Background(self.storage), Files(self.storage)
         embedders = Embedders(self.inference, lambda: self.model_or_default(None))
         chunks = Chunks(self.storage, embedders)
+        stores, uploads = VectorStores(self.storage, files, embedders, chunks), Uploads(self.storage, files)
+        housekeeping = Housekeeping(self.storage)
+        housekeeping.every(EXPIRY_S, "expired files", files.expire)
+        housekeeping.every(EXPIRY_S, "expired uploads", uploads.expire)
+        housekeeping.every(EXPIRY_S, "expired vector stores", stores.expire)
         made = {
             "background": background,
             "responses": Responses(self.inference, self.storage, background, hosted, self.model_or_default),
@@ -81,7 +94,12 @@ class Stack:
             "batches": Batches(self.storage, background, files),
             "files": files,
             "embedders": embedders,
-            "vector_stores": VectorStores(self.storage, files, embedders, chunks),
+            "uploads": uploads,
+            "vector_stores": stores,
+            "housekeeping": housekeeping,
+            "registered_models": RegisteredModels(self.storage, self.inference)
+            if isinstance(self.inference, InferenceRouter)
+            else None,
             "keys": KeyBook(self.storage),
             "usage": UsageBook(self.storage),
             "tool_groups": ToolGroups(self.storage, tools, fixed_groups(self.distribution)),
@@ -111,6 +129,7 @@ class Stack:
             await tool.start()
         await self.background.start()
         await self.vector_stores.start()
+        await self.housekeeping.start()
 
     def _tools(self) -> Mapping[str, ToolProvider]:
         return self.providers.of(Api.tools)
@@ -118,6 +137,7 @@ class Stack:
     async def aclose(self) -> None:
         """End all work, in the order in which it rests on one another."""
         try:
+            await self.housekeeping.aclose()
             await self.vector_stores.aclose()
             await self.background.aclose()
         finally:

@@ -10,8 +10,10 @@ from llamakit.stack.files import create_files
 from llamakit.stack.items import create_items
 from llamakit.stack.keys import create_keys
 from llamakit.stack.prompts import create_prompts
+from llamakit.stack.registered_models import create_registered_models
 from llamakit.stack.response_rows import create_responses
 from llamakit.stack.tool_groups import create_tool_groups
+from llamakit.stack.uploads import create_uploads
 from llamakit.stack.usage import create_usage
 from llamakit.stack.vector_tables import create_vector_stores
 from llamakit.storage.jobs import create_jobs
@@ -31,4 +33,6 @@ STEPS: tuple[Migration, ...] = (
     create_library,
     create_vector_stores,
     create_batches,
+    create_uploads,
+    create_registered_models,
 )

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llamakit.api.openai_lists import PageQuery, list_body
-from llamakit.api.vector_stores import AUTO_OVERLAP, AUTO_TOKENS, FILE_STATUSES, content_body
+from llamakit.api.vector_stores import (
+    AUTO_OVERLAP,
+    AUTO_TOKENS,
+    FILE_STATUSES,
+    WireAttachRequest,
+    WireBatchRequest,
+    content_body,
+    read_chunking,
+)
 from llamakit.api.wire import found
 from llamakit.core.errors import Conflict, InvalidRequest, NotFound
 from llamakit.rag.filters import check_attributes
@@ -40,6 +48,23 @@ class Wanted:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     chunking: tuple[int, int] = (AUTO_TOKENS, AUTO_OVERLAP)
     """Tokens of a chunk, and of what it repeats."""
+
+
+def wanted_of(wire: WireAttachRequest) -> Wanted:
+    """A file of a request; raises `InvalidRequest`."""
+    return Wanted(file=wire.file_id, attributes=wire.attributes or {}, chunking=read_chunking(wire.chunking_strategy))
+
+
+def wanted_of_batch(wire: WireBatchRequest) -> list[Wanted]:
+    """The files of a request: either ids that share attributes and chunking, or each with its own."""
+    if (wire.file_ids is None) == (wire.files is None):
+        raise InvalidRequest("give either file_ids or files", param="file_ids")
+    if wire.files is not None:
+        if wire.attributes is not None or wire.chunking_strategy is not None:
+            raise InvalidRequest("with files, each has its own attributes and chunking_strategy", param="files")
+        return [wanted_of(file) for file in wire.files]
+    chunking = read_chunking(wire.chunking_strategy)
+    return [Wanted(file=id, attributes=wire.attributes or {}, chunking=chunking) for id in wire.file_ids or ()]
 
 
 class VectorFiles:

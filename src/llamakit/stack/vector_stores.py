@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from llamakit.api.openai_lists import PageQuery, list_body
@@ -23,7 +22,6 @@ from llamakit.api.vector_stores import (
 from llamakit.core.errors import Conflict, InvalidRequest, NotFound
 from llamakit.rag import index
 from llamakit.rag.chunk import Chunk
-from llamakit.rag.filters import AttributeValue, Filter, parse_filter
 from llamakit.rag.fuse import Fusion, Mode
 from llamakit.stack.chunk_stores import Chunks
 from llamakit.stack.embedders import Embedders
@@ -31,29 +29,13 @@ from llamakit.stack.files import Files
 from llamakit.stack.ingestion import Ingestion
 from llamakit.stack.storage import Storage
 from llamakit.stack.vector_files import VectorFiles, Wanted
-from llamakit.stack.vector_tables import ATTACHMENT, ATTACHMENTS, STORES, expires_ns, store_body, tallies
+from llamakit.stack.vector_search import Found, VectorSearch
+from llamakit.stack.vector_tables import ATTACHMENT, STORES, expires_ns, store_body, tallies
 from llamakit.storage.ids import VECTOR_STORE
 from llamakit.storage.sql import Row, Statement
 
 TOUCHED_EVERY_NS = 60 * 10**9
 """A search counts as use, but is not worth a write each time."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """A chunk that answers, and where it stands."""
-
-    file_id: str
-    filename: str
-    score: float
-    """In [0, 1]; comparable within one search only."""
-    text: str
-    attributes: Mapping[str, AttributeValue]
-    page: int | None
-    """Page, slide or sheet; None where the document has none."""
-    span: tuple[int, int]
-    """First character and one past the last, counted within the page."""
-    chunk_id: str
 
 
 class VectorStores:
@@ -71,6 +53,7 @@ class VectorStores:
         self._storage = storage
         self._embedders = embedders
         self._chunks = chunks
+        self._search = VectorSearch(storage, chunks)
         self._clock = clock
         self.ingestion = Ingestion(storage, files, chunks)
         self.files = VectorFiles(storage, files, chunks, self.ingestion)
@@ -177,7 +160,7 @@ class VectorStores:
         mode: Mode = "hybrid",
         threshold: float = 0.0,
         fusion: Fusion | None = None,
-    ) -> list[Found]:
+    ) -> Sequence[Found]:
         """The best chunks for a question, or for several: then each chunk counts by the question it fits best.
 
         `filters` is a wire object, as `rag.filters` reads it; results scored below `threshold` are left out.
@@ -186,17 +169,8 @@ class VectorStores:
         if row["is_expired"]:
             raise InvalidRequest(f"vector store {store} has expired; make another", param="vector_store_id")
         await self._touch(owner, row)
-        filter = None if filters is None else parse_filter(dict(filters))
-        queries = [query] if isinstance(query, str) else list(query)
-        best: dict[str, index.Found] = {}
-        for asked in queries:
-            for result in await self._one(owner, store, asked, limit, mode, filter, fusion):
-                known = best.get(result.stored.id)
-                if known is None or known.score < result.score:
-                    best[result.stored.id] = result
-        ranked = sorted(best.values(), key=lambda result: -result.score)
-        shown = await self._shown(owner, store, [result for result in ranked if result.score >= threshold])
-        return shown[:limit]
+        queries = [query] if isinstance(query, str) else query
+        return await self._search.files(owner, store, queries, filters, limit, mode, threshold, fusion)
 
     async def put_chunks(
         self,
@@ -224,7 +198,7 @@ class VectorStores:
     ) -> Sequence[index.Found]:
         """The best chunks with all that is kept of them, their metadata too."""
         await self._row(owner, store)
-        found = await self._one(owner, store, query, limit, mode, None, None)
+        found = await self._search.chunks(owner, store, query, limit, mode)
         return [result for result in found if result.score >= threshold][:limit]
 
     async def expire(self) -> int:
@@ -245,45 +219,6 @@ class VectorStores:
             await self.ingestion.drop(row["owner"], row["id"])
         return len(expired)
 
-    async def _one(
-        self,
-        owner: str,
-        store: str,
-        query: str,
-        limit: int,
-        mode: Mode,
-        filter: Filter | None,
-        fusion: Fusion | None,
-    ) -> list[index.Found]:
-        library = await self._chunks.library()
-        found = await library.search(owner, store, query, k=limit, mode=mode, filter=filter, fusion=fusion)
-        return [index.Found(result.stored, _unit(result.score, mode)) for result in found]
-
-    async def _shown(self, owner: str, store: str, results: Sequence[index.Found]) -> Sequence[Found]:
-        """Results by the files they come from; chunks whose file was detached a moment ago are left out."""
-        ids = {result.stored.document for result in results if ATTACHMENT.is_valid(result.stored.document)}
-        rows = ATTACHMENTS.of(await self._storage.database(), owner)
-        where = {"store": store, "id": sorted(ids), "status": "completed"}
-        files = {row["id"]: row["file"] for row in await rows.find(where)}
-        made = []
-        for result in results:
-            stored, chunk = result.stored, result.stored.chunk
-            file = files.get(stored.document) if stored.document in ids else stored.document
-            if file is not None:
-                made.append(
-                    Found(
-                        file_id=file,
-                        filename=stored.name,
-                        score=result.score,
-                        text=chunk.text,
-                        attributes=stored.attributes,
-                        page=chunk.page,
-                        span=(chunk.start, chunk.end),
-                        chunk_id=stored.id,
-                    )
-                )
-        return made
-
     async def _row(self, owner: str, id: str) -> Row:
         return await self.files.store(owner, id)
 
@@ -297,10 +232,3 @@ class VectorStores:
 
     def _now(self) -> int:
         return int(self._clock() * 1e9)
-
-
-def _unit(score: float, mode: Mode) -> float:
-    """A score in [0, 1], in the same order: cosines below 0 are 0, and BM25, which has no bound, is squeezed."""
-    if mode == "keyword":
-        return score / (1 + score) if score > 0 else 0.0
-    return min(1.0, max(0.0, score))

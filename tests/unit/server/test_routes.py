@@ -75,7 +75,7 @@ ANSWERS = [
     ("GET", "/health", None, WireHealth),
     ("GET", "/", None, WireLanding),
 ]
-KEPT = ("responses", "conversations", "prompts", "batches", "stored chat")
+KEPT = ("responses", "conversations", "prompts", "batches", "stored chat", "files", "uploads", "vector stores")
 
 
 @asynccontextmanager
