@@ -47,7 +47,10 @@ def unpack(descriptor: int, files: list) -> None:
 
 
 def pack(descriptor: int, before: dict, most: int, most_bytes: int) -> None:
-    """Send every regular file that is new or changed: a line of JSON, then its bytes."""
+    """Name the files that are gone, and send every one that is new or changed: a line of JSON, then its bytes."""
+    for path in before:
+        if not os.path.lexists(path):
+            os.write(descriptor, json.dumps({"gone": path}).encode() + b"\n")
     sent = total = left_out = 0
     for folder, _, names in os.walk("."):
         for name in sorted(names):

@@ -25,6 +25,7 @@ Status = Literal["ok", "error", "timeout", "output limit", "killed"]
 _NAME = re.compile(r"(?!/)(?:(?!\.\.?(?:/|$))[A-Za-z0-9._ +@=-]{1,100}(?:/|$)){1,8}(?<!/)", re.ASCII)
 _GUEST = Path(__file__).with_name("guest.py").read_text(encoding="utf-8")
 _PROBE = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+MAX_GONE = 1024
 _USERS = (1 << 30, 1 << 24)
 """First and number of user ids a root-run sandbox picks from; far above what systems give to people."""
 
@@ -77,6 +78,8 @@ class SandboxResult:
     stderr: str
     files: Mapping[str, bytes]
     """New and changed files by relative path."""
+    gone: tuple[str, ...]
+    """Files that were given and are there no more."""
     left_out: tuple[str, ...]
     """Files that were too many or too large to come back."""
     wall_s: float
@@ -194,6 +197,7 @@ def _result(left: Left, limits: SandboxLimits) -> SandboxResult:
         stdout=left.stdout.decode("utf-8", "replace"),
         stderr=stderr,
         files=report.files,
+        gone=tuple(report.gone),
         left_out=tuple(report.left_out),
         wall_s=left.wall_s,
     )
@@ -207,11 +211,12 @@ class _Report:
     exit_code: int | None
     files: dict[str, bytes]
     left_out: list[str]
+    gone: list[str]
 
 
 def _unpack(back: bytes, limits: SandboxLimits) -> _Report:
     """Read lines of JSON, each perhaps followed by bytes, up to the first thing that makes no sense."""
-    report = _Report(False, None, {}, [])
+    report = _Report(False, None, {}, [], [])
     while back:
         line, _, back = back.partition(b"\n")
         try:
@@ -225,6 +230,8 @@ def _unpack(back: bytes, limits: SandboxLimits) -> _Report:
                 report.exit_code = code & 0xFF
             case {"left_out": str(path)} if len(report.left_out) < limits.files:
                 report.left_out.append(path)
+            case {"gone": str(path)} if is_file_name(path) and len(report.gone) < MAX_GONE:
+                report.gone.append(path)
             case {"path": str(path), "size": int(size)} if (
                 is_file_name(path) and 0 <= size <= len(back) and len(report.files) < limits.files
             ):

@@ -86,7 +86,7 @@ class FileSearch:
         filters = settings.get("filters")
         if filters is not None:
             parse_filter(filters)
-        ranking = settings.get("ranking_options") or {}
+        ranking = {} if settings.get("ranking_options") is None else settings["ranking_options"]
         wanted = _Wanted(
             stores=stores,
             filters=filters,

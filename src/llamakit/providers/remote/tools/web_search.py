@@ -91,7 +91,7 @@ class WebSearch:
         if size not in COUNTS:
             raise _refused("search_context_size", f"is one of {', '.join(COUNTS)}")
         count = number(settings.get("max_results"), "max_results", COUNTS[size], low=1, high=MAX_RESULTS)
-        filters = settings.get("filters") or {}
+        filters = {} if settings.get("filters") is None else settings["filters"]
         if not isinstance(filters, Mapping):
             raise _refused("filters", "must be an object")
         check_settings("filters", filters, ("allowed_domains", "blocked_domains"))
