@@ -155,7 +155,7 @@ class WireAttributesUpdate(Wire):
     """Take the place of the old; null empties them."""
 
 
-class WireBatchRequest(Wire):
+class WireFileBatchRequest(Wire):
     """Body of `POST /v1/vector_stores/{vector_store_id}/file_batches`: `file_ids`, or `files`, each with its own."""
 
     file_ids: Annotated[list[str], FIRST, Field(min_length=1, max_length=MAX_FILES)] | None = None

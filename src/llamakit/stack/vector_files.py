@@ -16,7 +16,7 @@ from llamakit.api.vector_stores import (
     AUTO_TOKENS,
     FILE_STATUSES,
     WireAttachRequest,
-    WireBatchRequest,
+    WireFileBatchRequest,
     content_body,
     read_chunking,
 )
@@ -55,7 +55,7 @@ def wanted_of(wire: WireAttachRequest) -> Wanted:
     return Wanted(file=wire.file_id, attributes=wire.attributes or {}, chunking=read_chunking(wire.chunking_strategy))
 
 
-def wanted_of_batch(wire: WireBatchRequest) -> list[Wanted]:
+def wanted_of_batch(wire: WireFileBatchRequest) -> list[Wanted]:
     """The files of a request: either ids that share attributes and chunking, or each with its own."""
     if (wire.file_ids is None) == (wire.files is None):
         raise InvalidRequest("give either file_ids or files", param="file_ids")

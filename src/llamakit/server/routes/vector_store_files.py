@@ -9,8 +9,8 @@ from llamakit.api.openai_lists import WireDeleted, read_page
 from llamakit.api.vector_stores import (
     WireAttachRequest,
     WireAttributesUpdate,
-    WireBatchRequest,
     WireFileBatch,
+    WireFileBatchRequest,
     WireStoreFile,
     WireStoreFileContent,
     WireStoreFiles,
@@ -121,7 +121,7 @@ def _batch_operations(service: Service) -> list[Operation]:
     files = service.stack.vector_stores.files
 
     async def create_batch(http: Request) -> Response:
-        wire = await service.read(http, WireBatchRequest)
+        wire = await service.read(http, WireFileBatchRequest)
         return json_response(await files.create_batch(*_which(http), wanted_of_batch(wire)))
 
     async def get_batch(http: Request) -> Response:
@@ -144,7 +144,7 @@ def _batch_operations(service: Service) -> list[Operation]:
             about="Attach files together.",
             endpoint=create_batch,
             tag="vector stores",
-            body=WireBatchRequest,
+            body=WireFileBatchRequest,
             answer=WireFileBatch,
         ),
         Operation(
