@@ -36,8 +36,10 @@ def duration(seconds: float) -> str:
     """Seconds as OpenAI's headers spell them: `120ms`, `8.64s`, `6m0s`."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
-    minutes, rest = divmod(math.ceil(seconds * 100) / 100, 60)
-    return f"{int(minutes)}m{math.ceil(rest)}s" if minutes else f"{rest:.4g}s"
+    if seconds <= 59:
+        return f"{math.ceil(seconds * 100) / 100:.4g}s"
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    return f"{minutes}m{rest}s"
 
 
 def _moment(in_s: float) -> str:

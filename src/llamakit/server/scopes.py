@@ -37,7 +37,16 @@ BY_TAG: dict[str, tuple[Scope, Scope]] = {
     "files": _OBJECTS,
     "uploads": _OBJECTS,
     "vector stores": _OBJECTS,
-    "batches": _OBJECTS,
+    "llama stack inference": _ASKING,
+    "llama stack safety": _ASKING,
+    "llama stack models": _MODELS,
+    "llama stack inspect": _ADMIN,
+    "llama stack tools": (Scope.models_read, Scope.tools),
+    "llama stack vector io": _OBJECTS,
+    "llama stack agents": _OBJECTS,
+    "llama stack datasets": _OBJECTS,
+    "llama stack telemetry": (Scope.metrics, Scope.metrics),
+    "admin": (Scope.admin, Scope.admin),
     "health": (Scope.metrics, Scope.admin),
 }
 BY_NAME: dict[str, Scope] = {
@@ -46,7 +55,7 @@ BY_NAME: dict[str, Scope] = {
     "runShield": Scope.inference,
     "compactResponse": Scope.inference,
     "countResponseInputTokens": Scope.inference,
-    "createBatch": Scope.inference,
+    "searchVectorStore": Scope.objects_read,
     "landing": Scope.models_read,
     "openapi": Scope.models_read,
 }

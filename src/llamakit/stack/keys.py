@@ -213,7 +213,10 @@ class KeyBook:
             time.time_ns(),
             *ids,
         )
-        return set(ids) - {row["id"] for row in rows}
+        ended = set(ids) - {row["id"] for row in rows}
+        if ended:
+            self._seen = {digest: seen for digest, seen in self._seen.items() if seen[1].id not in ended}
+        return ended
 
     async def aclose(self) -> None:
         """Wait for the notes of last use."""
