@@ -141,6 +141,15 @@ class CheckedFile:
                 self.fail(f"cannot be mapped into memory: {error.strerror}")
         return self._map
 
+    def release(self, offset: int, length: int) -> None:
+        """Give whole pages of a range back to the system; they are read again when somebody looks."""
+        if self._map is None or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        count = (offset + length - start) // mmap.PAGESIZE * mmap.PAGESIZE
+        if count > 0:
+            self._map.madvise(mmap.MADV_DONTNEED, start, count)
+
 
 def parse_json(raw: bytes, path: Path, what: str, allowance: Allowance) -> Any:
     """JSON from foreign bytes: UTF-8, no duplicate keys, no NaN, and paid from `allowance` before it is built."""

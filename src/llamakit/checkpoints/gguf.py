@@ -1,7 +1,8 @@
 """Reader of GGUF files of the `llama` architecture: metadata -> config, stored names -> canonical ones.
 
-Quantized blocks are decoded to plain numbers when a tensor is read. Llama 3.1 and later keep their
-rotary scaling as a table of divisors; when it is the llama3 rule it becomes that rule again.
+Quantized blocks are decoded to plain numbers when a tensor is read, and regrouped as they stand when a matrix is
+asked for (`gguf_groups`). Llama 3.1 and later keep their rotary scaling as a table of divisors; when it
+is the llama3 rule it becomes that rule again.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from torch import Tensor
 from llamakit.checkpoints import names
 from llamakit.checkpoints.fields import Fields, build_config
 from llamakit.checkpoints.gguf_file import GgufArray, GgufFile
+from llamakit.checkpoints.gguf_groups import GROUPED_ENCODINGS, load_groups
 from llamakit.checkpoints.gguf_recipes import FILE_TYPES
 from llamakit.checkpoints.reader import (
     Generation,
     Metadata,
     Reader,
+    StoredMatrix,
     TokenizerSource,
     halves_of,
     main_encoding,
@@ -202,6 +205,19 @@ class GgufReader(Reader):
     def tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
         stored: StoredTensor = self._tensors[name]
         return halves_of(self.path, name, stored.load(dtype), self._config)
+
+    def matrix(self, name: str) -> StoredMatrix | None:
+        stored, heads = self._tensors[name], names.rotary_heads(name, self._config)
+        if heads is not None and stored.shape[0] != heads * self._config.head_dim:
+            return None  # `tensor` says what is wrong
+        weight = load_groups(stored, heads)
+        return None if weight is None else StoredMatrix(weight=weight)
+
+    def is_quantized(self) -> bool:
+        return main_encoding(self.infos()) in GROUPED_ENCODINGS
+
+    def release(self, name: str) -> None:
+        self._tensors[name].release()
 
     def close(self) -> None:
         self._file.close()

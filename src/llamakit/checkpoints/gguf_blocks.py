@@ -33,43 +33,43 @@ def type_name(kind: int) -> str:
     return ENCODINGS[kind].name if kind in ENCODINGS else _OTHER_TYPES.get(kind, f"number {kind}")
 
 
-def _half(blocks: Tensor, start: int) -> Tensor:
+def half_at(blocks: Tensor, start: int) -> Tensor:
     """The IEEE half at byte `start` of each block -> float32 `[n, 1]`."""
     return blocks[:, start : start + 2].contiguous().view(torch.float16).float()
 
 
-def _nibbles(packed: Tensor) -> Tensor:
+def nibbles(packed: Tensor) -> Tensor:
     """`[n, 16]` bytes -> `[n, 32]`: the low halves, then the high halves."""
     return torch.cat([packed & 15, packed >> 4], dim=1)
 
 
-def _fifth_bits(blocks: Tensor, start: int) -> Tensor:
+def fifth_bits(blocks: Tensor, start: int) -> Tensor:
     """The u32 at byte `start`, whose bit j belongs to value j -> `[n, 32]` of 0 or 16."""
     bits = blocks[:, start : start + 4, None] >> torch.arange(8, dtype=torch.uint8)
     return (bits.reshape(len(blocks), 32) & 1) << 4
 
 
 def _decode_q4_0(blocks: Tensor) -> Tensor:
-    return (_nibbles(blocks[:, 2:]).float() - 8) * _half(blocks, 0)
+    return (nibbles(blocks[:, 2:]).float() - 8) * half_at(blocks, 0)
 
 
 def _decode_q4_1(blocks: Tensor) -> Tensor:
-    return _nibbles(blocks[:, 4:]).float() * _half(blocks, 0) + _half(blocks, 2)
+    return nibbles(blocks[:, 4:]).float() * half_at(blocks, 0) + half_at(blocks, 2)
 
 
 def _decode_q5_0(blocks: Tensor) -> Tensor:
-    return ((_nibbles(blocks[:, 6:]) | _fifth_bits(blocks, 2)).float() - 16) * _half(blocks, 0)
+    return ((nibbles(blocks[:, 6:]) | fifth_bits(blocks, 2)).float() - 16) * half_at(blocks, 0)
 
 
 def _decode_q5_1(blocks: Tensor) -> Tensor:
-    return (_nibbles(blocks[:, 8:]) | _fifth_bits(blocks, 4)).float() * _half(blocks, 0) + _half(blocks, 2)
+    return (nibbles(blocks[:, 8:]) | fifth_bits(blocks, 4)).float() * half_at(blocks, 0) + half_at(blocks, 2)
 
 
 def _decode_q8_0(blocks: Tensor) -> Tensor:
-    return blocks[:, 2:].contiguous().view(torch.int8).float() * _half(blocks, 0)
+    return blocks[:, 2:].contiguous().view(torch.int8).float() * half_at(blocks, 0)
 
 
-def _scales_and_mins(packed: Tensor) -> tuple[Tensor, Tensor]:
+def scales_and_mins(packed: Tensor) -> tuple[Tensor, Tensor]:
     """Twelve bytes -> eight 6-bit scales and eight 6-bit minima, each uint8 `[n, 8]`."""
     first, second, third = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
     scales = torch.cat([first & 63, (third & 15) | (first >> 6 << 4)], dim=1)
@@ -79,31 +79,31 @@ def _scales_and_mins(packed: Tensor) -> tuple[Tensor, Tensor]:
 
 def _decode_with_mins(blocks: Tensor, values: Tensor) -> Tensor:
     """Values `[n, 8, 32]` of sub-blocks with scale and minimum -> numbers."""
-    scales, mins = _scales_and_mins(blocks[:, 4:16])
-    scale = _half(blocks, 0) * scales.float()
-    offset = _half(blocks, 2) * mins.float()
+    scales, mins = scales_and_mins(blocks[:, 4:16])
+    scale = half_at(blocks, 0) * scales.float()
+    offset = half_at(blocks, 2) * mins.float()
     return (scale[:, :, None] * values.float() - offset[:, :, None]).view(-1, SUPER)
 
 
-def _pairs_of_nibbles(packed: Tensor) -> Tensor:
+def pairs_of_nibbles(packed: Tensor) -> Tensor:
     """`[n, 128]` bytes -> `[n, 8, 32]`: each 32 bytes hold two sub-blocks, low halves first."""
     chunks = packed.reshape(-1, 4, 32)
     return torch.stack([chunks & 15, chunks >> 4], dim=2).view(-1, 8, 32)
 
 
 def _decode_q4_k(blocks: Tensor) -> Tensor:
-    return _decode_with_mins(blocks, _pairs_of_nibbles(blocks[:, 16:]))
+    return _decode_with_mins(blocks, pairs_of_nibbles(blocks[:, 16:]))
 
 
 def _decode_q5_k(blocks: Tensor) -> Tensor:
     # Bit j of the 32 bytes before the nibbles is the fifth bit of sub-block j.
     high = (blocks[:, None, 16:48] >> torch.arange(8, dtype=torch.uint8)[:, None] & 1) << 4
-    return _decode_with_mins(blocks, _pairs_of_nibbles(blocks[:, 48:]) | high)
+    return _decode_with_mins(blocks, pairs_of_nibbles(blocks[:, 48:]) | high)
 
 
 def _decode_q6_k(blocks: Tensor) -> Tensor:
     low, high = blocks[:, :128].reshape(-1, 2, 64), blocks[:, 128:192].reshape(-1, 2, 32)
-    scales = blocks[:, 192:208].contiguous().view(torch.int8).float() * _half(blocks, 208)
+    scales = blocks[:, 192:208].contiguous().view(torch.int8).float() * half_at(blocks, 208)
     # Each half of 128 values: low nibbles of 64 bytes, then their high nibbles; two more bits from `high`.
     nibbles = torch.cat([low & 15, low >> 4], dim=2).view(-1, 2, 4, 32)
     top = (high[:, :, None] >> torch.tensor([0, 2, 4, 6], dtype=torch.uint8)[:, None] & 3) << 4

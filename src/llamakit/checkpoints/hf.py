@@ -92,6 +92,9 @@ class HfReader(Reader):
     def tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
         return self._tensors[name].load(dtype)
 
+    def release(self, name: str) -> None:
+        self._tensors[name].release()
+
     def close(self) -> None:
         for shard in self._shards:
             shard.close()

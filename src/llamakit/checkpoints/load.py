@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import nn
@@ -16,8 +17,14 @@ from torch import nn
 from llamakit.checkpoints.open import open_checkpoint
 from llamakit.checkpoints.reader import Generation, Kind, Metadata, Reader, TokenizerSource
 from llamakit.checkpoints.weights import Progress, check_weights, natural_dtype
+from llamakit.core.errors import ConfigError
 from llamakit.core.model_config import ModelConfig
 from llamakit.models.llama import Llama, build
+from llamakit.quant.convert import install, pack_matrix
+from llamakit.quant.schemes import Scheme, resolve_scheme
+
+STORED: Final = "stored"
+"""The scheme that rounds nothing: matrices stay as a quantized checkpoint has them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,19 +45,26 @@ def load_model(
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    scheme: str | None = None,
     progress: Progress | None = None,
 ) -> Loaded:
     """Build the model of a checkpoint and give it its weights.
 
-    `dtype` None keeps what most weights are stored in (bfloat16 for quantized files). Raises
-    `CheckpointError` before any weight is read when tensors are missing, unexpected or mis-shaped.
+    `dtype` None keeps what most weights are stored in (bfloat16 for quantized files). `scheme` packs matrices as they
+    are read, so that no more than one is ever held as floats: `STORED` takes those of a quantized checkpoint in the
+    integers they are stored in, a name of `quant.schemes` rounds every matrix. Raises `CheckpointError` before any
+    weight is read when tensors are missing, unexpected or mis-shaped, `ConfigError` when `scheme` cannot be had.
     """
+    chosen = None if scheme in (None, STORED) else resolve_scheme(scheme)
+    if scheme is not None and torch.device(device).type != "cpu":
+        raise ConfigError(f"packed weights are computed with on the CPU, not on {device}")
     with open_checkpoint(path) as reader:
         infos = reader.infos()
         loaded = _empty(reader, dtype)
         done, total = 0, sum(info.nbytes for info in infos.values())
         for name, info in infos.items():
-            _assign(loaded.model, name, reader.tensor(name, loaded.model.dtype).to(device))
+            if scheme != STORED or not _take_stored(loaded.model, reader, name):
+                _take_tensor(loaded.model, reader, name, device, chosen)
             done += info.nbytes
             if progress is not None:
                 progress(done, total)
@@ -76,6 +90,24 @@ def _empty(reader: Reader, dtype: torch.dtype | None) -> Loaded:
         kind=reader.kind,
         path=reader.path,
     )
+
+
+def _take_stored(model: Llama, reader: Reader, name: str) -> bool:
+    """Whether the checkpoint has the matrix in integers; then the model has it, too."""
+    found = reader.matrix(name)
+    if found is None:
+        return False
+    install(model, name.removesuffix(".weight"), found.weight, model.dtype, found.correction)
+    reader.release(name)
+    return True
+
+
+def _take_tensor(model: Llama, reader: Reader, name: str, device: torch.device | str, scheme: Scheme | None) -> None:
+    tensor = reader.tensor(name, model.dtype)
+    if scheme is not None and pack_matrix(model, name.removesuffix(".weight"), tensor, scheme):
+        reader.release(name)
+    else:
+        _assign(model, name, tensor.to(device))
 
 
 def _assign(model: nn.Module, name: str, tensor: torch.Tensor) -> None:

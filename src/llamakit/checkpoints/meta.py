@@ -27,7 +27,7 @@ from llamakit.checkpoints.reader import (
     tokenizer_directory,
 )
 from llamakit.checkpoints.safetensors_file import SafetensorsFile
-from llamakit.checkpoints.stored import StoredTensor, TensorInfo
+from llamakit.checkpoints.stored import BYTES, StoredTensor, TensorInfo
 from llamakit.checkpoints.tied import are_equal
 from llamakit.checkpoints.torch_file import TorchFile
 from llamakit.core.errors import CheckpointError
@@ -100,12 +100,20 @@ class MetaReader(Reader):
                 raise CheckpointError(
                     f"{self.path}: ranks 0 and {number} disagree about {len(odd)} tensors, first: {first!r}"
                 )
+        self._refuse_integers(ranks)
         for name in (_EMBEDDING, _FIRST_KEYS):
             if name not in ranks[0] or len(ranks[0][name].shape) != 2:
                 raise CheckpointError(
                     f"{self.path}: no rank has the matrix {name!r}; it is not a Llama of Meta's format"
                 )
         return ranks
+
+    def _refuse_integers(self, ranks: list[dict[str, StoredTensor]]) -> None:
+        for name, tensor in ranks[0].items():
+            if tensor.encoding is BYTES:
+                raise CheckpointError(
+                    f"{self.path}: {name[:200]!r} holds int8 values, but params.json has no quantization_args"
+                )
 
     def _kv_heads(self) -> dict[str, int]:
         """The number of different key heads, when every rank holds one and neighbours repeat it (405B over 16)."""
@@ -186,6 +194,10 @@ class MetaReader(Reader):
             if not are_equal(copy, merged.parts[number // (repeats - 1)]):
                 raise CheckpointError(f"{self.path}: ranks repeat the heads of {name!r}, but the copies differ")
         return halves_of(self.path, name, merged.load(dtype), self._config)
+
+    def release(self, name: str) -> None:
+        for part in self._tensors[name].parts:
+            part.release()
 
     def close(self) -> None:
         for shard in self._shards:

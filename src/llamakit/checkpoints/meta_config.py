@@ -13,7 +13,6 @@ from typing import Any
 
 from llamakit.checkpoints.fields import Fields, build_config
 from llamakit.checkpoints.reader import Generation
-from llamakit.core.errors import UnsupportedFormat
 from llamakit.core.model_config import ModelConfig, RopeScaling
 
 # fmt: off
@@ -31,10 +30,6 @@ _LLAMA3_VOCAB = 128_256
 def config_from_meta(values: dict[str, Any], path: Path, *, vocab_size: int, tied: bool) -> ModelConfig:
     """Read params.json's object; `vocab_size` is the number of rows of the stored embedding."""
     fields = Fields(values, path)
-    if "quantization_args" in fields.values:
-        raise UnsupportedFormat(
-            f"{path}: quantization_args is set; Meta's int4 and fp8 files are not read, use the bf16 release"
-        )
     fields.refuse_unknown(_READ | _HARMLESS)
     dim, num_heads, num_layers = (fields.integer(name) for name in ("dim", "n_heads", "n_layers"))
     if dim % num_heads:

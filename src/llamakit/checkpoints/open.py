@@ -7,7 +7,8 @@ from pathlib import Path
 from llamakit.checkpoints.gguf import GgufReader
 from llamakit.checkpoints.gguf_file import MAGIC
 from llamakit.checkpoints.hf import INDEX_NAME, HfReader, read_index
-from llamakit.checkpoints.meta import SHARD, MetaReader
+from llamakit.checkpoints.meta import SHARD
+from llamakit.checkpoints.meta_quantized import open_meta
 from llamakit.checkpoints.reader import Reader
 from llamakit.core.errors import CheckpointError
 
@@ -47,7 +48,7 @@ def _open_directory(path: Path) -> Reader:
     if "config.json" in entries and len(safetensors) == 1:
         return HfReader(path, [path / safetensors[0]])
     if "params.json" in entries and any(SHARD.fullmatch(name) for name in entries):
-        return MetaReader(path)
+        return open_meta(path)
     if len(ggufs) == 1:
         return GgufReader(path / ggufs[0])
     raise CheckpointError(f"{path}: no checkpoint; {_WANTED}; found {_listing(entries)}{_advice(entries)}")

@@ -16,7 +16,19 @@ from llamakit.checkpoints import names
 from llamakit.checkpoints.stored import TensorInfo
 from llamakit.core.errors import CheckpointError
 from llamakit.core.model_config import ModelConfig
+from llamakit.kernels.grouped import GroupedWeight
+from llamakit.kernels.packed import PackedWeight
+from llamakit.quant.grouped import LowRank
 from llamakit.text.gguf_vocab import TokenizerFields
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredMatrix:
+    """A matrix as integers and scales, and what an adapter adds to it."""
+
+    weight: GroupedWeight | PackedWeight
+    correction: LowRank | None = None
+
 
 Kind = Literal["hf", "meta", "gguf"]
 TokenizerSource = Path | TokenizerFields | None
@@ -94,6 +106,21 @@ class Reader(ABC):
         Without `dtype`, or when it is stored so, the tensor is a copy-on-write view of the file where the
         format allows. Conversions go piece by piece, so nothing but the result is held whole.
         """
+
+    def matrix(self, name: str) -> StoredMatrix | None:
+        """The matrix in the integers it is stored in, in canonical order; None where it is stored as plain numbers.
+
+        What is read this way stands for the numbers `tensor` gives, up to the rounding that its format's module names.
+        """
+        return None
+
+    def is_quantized(self) -> bool:
+        """Whether most of the matrices are stored so that `matrix` gives them."""
+        return False
+
+    def release(self, name: str) -> None:
+        """Let go of memory that a tensor handed out by `tensor` shares with the file; it stays valid, unchanged."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -32,6 +32,7 @@ _STORAGES = {
     "torch HalfStorage": torch.float16,
     "torch BFloat16Storage": torch.bfloat16,
     "torch DoubleStorage": torch.float64,
+    "torch CharStorage": torch.int8,
 }
 ALLOWED_NAMES: Final = frozenset({_REBUILD, _PARAMETER, _ORDERED, *_STORAGES})
 

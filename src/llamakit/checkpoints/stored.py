@@ -42,6 +42,9 @@ PLAIN = {
     )
 }
 
+BYTES = Encoding(name="I8", block_values=1, block_bytes=1, dtype=torch.int8)
+"""Signed bytes: no numbers of a model by themselves, but codes of a quantized one."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorInfo:
@@ -94,6 +97,10 @@ class StoredTensor:
         count = self.nbytes // self.encoding.block_bytes
         flat = torch.frombuffer(source, dtype=self.encoding.dtype, count=count, offset=start)
         return flat.view(self.shape) if self.stride is None else flat.as_strided(self.shape, self.stride)
+
+    def release(self) -> None:
+        """Let the pages go that `map` has brought to memory; the tensor stays valid, what was changed in it is lost."""
+        self.file.release(self.offset, self.nbytes)
 
     def load(self, dtype: torch.dtype | None = None) -> Tensor:
         """The tensor as `dtype`: mapped when it is stored so, else converted in pieces of a few MiB."""

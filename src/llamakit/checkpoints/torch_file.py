@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llamakit.checkpoints.restricted_pickle import TensorRef, read_pickle
-from llamakit.checkpoints.stored import PLAIN, StoredTensor
+from llamakit.checkpoints.stored import BYTES, PLAIN, StoredTensor
 from llamakit.checkpoints.torch_zip import Member, open_archive, read_member
 
 _MAX_NAME = 100
@@ -49,7 +49,7 @@ class TorchFile:
             file=self._file,
             offset=member.offset + reference.offset * storage.dtype.itemsize,
             shape=reference.shape,
-            encoding=PLAIN[storage.dtype],
+            encoding=PLAIN.get(storage.dtype, BYTES),
             stride=None if _is_contiguous(reference) else reference.stride,
         )
 

@@ -21,7 +21,10 @@ Context = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with; by default one per physical core.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Quantize = Annotated[str | None, typer.Option(help="Pack the weights as they load: none, int8 or int4.")]
+Quantize = Annotated[
+    str | None,
+    typer.Option(help="Pack the weights as they load: int8 or int4; none for plain numbers whatever is stored."),
+]
 Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
 
 

@@ -95,13 +95,14 @@ def _of_files(located: Located) -> dict[str, Any]:
     from llamakit.checkpoints.open import open_checkpoint
 
     with open_checkpoint(located.path) as reader:
-        config, metadata = reader.config(), reader.metadata()
+        config, metadata, integers = reader.config(), reader.metadata(), reader.is_quantized()
     return {
         "taken_from": located.repo,
         "path": str(located.path),
         "size_bytes": _bytes_at(located.path),
         "format": reader.kind,
         "quantization": metadata.quantization,
+        "runs_as": "stored, in integers" if integers else "plain numbers, or packed with --quantize",
         "parameters": config.num_parameters,
         "context_length": config.context_length,
         "shape": _shape(config),

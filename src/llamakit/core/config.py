@@ -112,8 +112,8 @@ class Settings:
     """Where to compute: auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of weights and computation."""
-    quantize: Literal["none", "int8", "int4"] = "none"
-    """Pack the weights of loaded models to 8 or 4 bits."""
+    quantize: Literal["auto", "none", "int8", "int4"] = "auto"
+    """Pack the weights of loaded models to 8 or 4 bits; auto keeps those of quantized files as they are stored."""
     debug: bool = False
     """Show tracebacks."""
 

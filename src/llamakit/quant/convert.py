@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from llamakit.core.errors import ConfigError
+from llamakit.kernels.grouped import GroupedWeight
 from llamakit.kernels.packed import Bits, PackedWeight, pack
+from llamakit.quant.grouped import CorrectedLinear, GroupedEmbedding, GroupedLinear, LowRank
 from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear
 from llamakit.quant.schemes import Scheme, resolve_scheme
 
@@ -40,8 +42,17 @@ def quantize(model: nn.Module, scheme: str, *, progress: Progress | None = None)
 
 def packed_bytes(model: nn.Module) -> int:
     """Bytes of all packed weights in `model`."""
-    kinds = (QuantizedLinear, QuantizedEmbedding)
+    kinds = (QuantizedLinear, QuantizedEmbedding, GroupedLinear, GroupedEmbedding)
     return sum(module.weight.num_bytes for module in model.modules() if isinstance(module, kinds))
+
+
+def pack_matrix(model: nn.Module, name: str, weight: Tensor, scheme: Scheme) -> bool:
+    """Pack the weight of the module `name` of a model, which may be on `meta`; False when it is no matrix."""
+    module = model.get_submodule(name)
+    if weight.ndim != 2 or not (_is_table(module) or hasattr(module, "in_features")):
+        return False
+    install(model, name, pack(weight, matrix_bits(name, module, scheme)), weight.dtype)
+    return True
 
 
 def matrices(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -58,12 +69,28 @@ def matrix_bits(name: str, module: nn.Module, scheme: Scheme) -> Bits:
     return scheme.linear_bits if inside_a_layer and not _is_table(module) else scheme.table_bits
 
 
-def install(model: nn.Module, name: str, weight: PackedWeight, dtype: torch.dtype) -> None:
-    """Put a packed weight where the float module `name` stood; `dtype` is what an embedding hands out."""
+def install(
+    model: nn.Module,
+    name: str,
+    weight: PackedWeight | GroupedWeight,
+    dtype: torch.dtype,
+    correction: LowRank | None = None,
+) -> None:
+    """Put a packed weight where the float module `name` stood.
+
+    `dtype` is what an embedding hands out and what a correction is computed in. A grouped weight takes no bias, a table
+    no correction.
+    """
     owner, _, leaf = name.rpartition(".")
     old = model.get_submodule(name)
-    new = QuantizedEmbedding(weight, dtype) if _is_table(old) else QuantizedLinear(weight, old._parameters.get("bias"))
-    setattr(model.get_submodule(owner), leaf, new)
+    bias, new = old._parameters.get("bias"), None
+    if isinstance(weight, PackedWeight):
+        new = QuantizedEmbedding(weight, dtype) if _is_table(old) else QuantizedLinear(weight, bias)
+    elif bias is None:
+        new = GroupedEmbedding(weight, dtype) if _is_table(old) else GroupedLinear(weight)
+    if new is None or (correction is not None and _is_table(old)):
+        raise ValueError(f"{name} has a bias or is a corrected table, which no grouped layer takes")
+    setattr(model.get_submodule(owner), leaf, new if correction is None else CorrectedLinear(new, correction, dtype))
 
 
 def _is_table(module: nn.Module) -> bool:

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from llamakit.core.errors import CheckpointError
 from llamakit.core.files import writing_durably
+from llamakit.kernels.grouped import GroupedWeight
 from llamakit.kernels.packed import PackedWeight
 from llamakit.quant.convert import install
+from llamakit.quant.grouped import CorrectedLinear, GroupedEmbedding, GroupedLinear, LowRank
 from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear
 
 MAGIC = b"llamakit packed 1\n"
@@ -118,7 +120,7 @@ def _describe(model: nn.Module) -> tuple[list[dict[str, Any]], list[tuple[Tensor
     """Header entries, and every tensor with the entry and the key that shall hold its place."""
     entries: list[dict[str, Any]] = []
     tensors: list[tuple[Tensor, dict[str, Any], str]] = []
-    for name, weight, dtype in _packed_weights(model):
+    for name, weight, dtype, correction in _packed_weights(model):
         entry: dict[str, Any] = {
             "name": name,
             "bits": weight.bits,
@@ -128,11 +130,15 @@ def _describe(model: nn.Module) -> tuple[list[dict[str, Any]], list[tuple[Tensor
             "dtype": dtype,
         }
         entries.append(entry)
-        for key in ("codes", "multipliers", "scales"):
-            tensor = getattr(weight, key)
-            if tensor is not None:
-                entry[f"{key}_shape"] = list(tensor.shape)
-                tensors.append((tensor, entry, key))
+        found = _parts(weight)
+        if isinstance(weight, GroupedWeight):
+            entry["groups"] = True
+        if correction is not None:
+            entry["correction"] = correction.scale
+            found |= {"down": correction.down, "up": correction.up}
+        for key, tensor in found.items():
+            entry[f"{key}_shape"] = list(tensor.shape)
+            tensors.append((tensor, entry, key))
     for name, parameter in model.named_parameters():
         entry = {"name": name, "dtype": _dtype_name(parameter.dtype), "shape": list(parameter.shape)}
         entries.append(entry)
@@ -140,14 +146,30 @@ def _describe(model: nn.Module) -> tuple[list[dict[str, Any]], list[tuple[Tensor
     return entries, tensors
 
 
-def _packed_weights(model: nn.Module) -> Iterator[tuple[str, PackedWeight, str]]:
+def _parts(weight: PackedWeight | GroupedWeight) -> dict[str, Tensor]:
+    if isinstance(weight, GroupedWeight):
+        found = {"codes": weight.codes, "scales": weight.scales, "minima": weight.minima}
+    else:
+        found = {"codes": weight.codes, "multipliers": weight.multipliers, "scales": weight.scales}
+    return {key: tensor for key, tensor in found.items() if tensor is not None}
+
+
+def _packed_weights(
+    model: nn.Module,
+) -> Iterator[tuple[str, PackedWeight | GroupedWeight, str, CorrectedLinear | None]]:
+    corrected = {
+        f"{name}.base": module for name, module in model.named_modules() if isinstance(module, CorrectedLinear)
+    }
     for name, module in model.named_modules():
-        if isinstance(module, QuantizedEmbedding):
-            yield name, module.weight, _dtype_name(module.dtype)
-        elif isinstance(module, QuantizedLinear):
-            if module.bias is not None:
+        correction = corrected.get(name)
+        shown = name.removesuffix(".base") if correction is not None else name
+        if isinstance(module, QuantizedEmbedding | GroupedEmbedding):
+            yield shown, module.weight, _dtype_name(module.dtype), None
+        elif isinstance(module, QuantizedLinear | GroupedLinear):
+            if isinstance(module, QuantizedLinear) and module.bias is not None:
                 raise CheckpointError(f"{name} has a bias; only matrices without one are written to a packed file")
-            yield name, module.weight, "float32"
+            dtype = "float32" if correction is None else _dtype_name(correction.down.dtype)
+            yield shown, module.weight, dtype, correction
 
 
 def _restore(model: nn.Module, entry: Mapping[str, Any], view: _View) -> None:
@@ -164,18 +186,25 @@ def _restore(model: nn.Module, entry: Mapping[str, Any], view: _View) -> None:
     wanted = list(model.get_submodule(name).get_parameter("weight").shape)
     if wanted != [entry["columns"], entry["depth"]]:
         raise ValueError(f"{name} is {entry['columns']} by {entry['depth']}, wanted {wanted}")
-    multipliers = None
-    if entry["bits"] == 4:
-        multipliers = view.tensor(entry["multipliers"], entry["multipliers_shape"], torch.int8)
-    weight = PackedWeight(
-        view.tensor(entry["codes"], entry["codes_shape"], torch.uint8),
-        multipliers,
-        view.tensor(entry["scales"], entry["scales_shape"], torch.float32),
-        entry["columns"],
-        entry["depth"],
-        entry["rotation"],
-    )
-    install(model, name, weight, dtype)
+    correction = None
+    if "correction" in entry:
+        down, up = (view.tensor(entry[key], entry[f"{key}_shape"], dtype) for key in ("down", "up"))
+        if down.ndim != 2 or list(up.shape) != [entry["columns"], down.shape[0]] or down.shape[1] != entry["depth"]:
+            raise ValueError(f"{name} has a correction of {list(down.shape)} and {list(up.shape)}")
+        correction = LowRank(down=down, up=up, scale=float(entry["correction"]))
+    install(model, name, _weight(entry, view), dtype, correction)
+
+
+def _weight(entry: Mapping[str, Any], view: _View) -> PackedWeight | GroupedWeight:
+    def part(key: str, dtype: torch.dtype) -> Tensor:
+        return view.tensor(entry[key], entry[f"{key}_shape"], dtype)
+
+    codes, columns, depth = part("codes", torch.uint8), entry["columns"], entry["depth"]
+    if entry.get("groups"):
+        scales, minima = part("scales", torch.float16), part("minima", torch.float16) if "minima" in entry else None
+        return GroupedWeight(codes, scales, minima, columns, depth, entry["bits"], entry["rotation"])
+    multipliers = part("multipliers", torch.int8) if entry["bits"] == 4 else None
+    return PackedWeight(codes, multipliers, part("scales", torch.float32), columns, depth, entry["rotation"])
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:

@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from llamakit.checkpoints.adapter import merge_adapter
-from llamakit.checkpoints.load import Loaded, load_model
+from llamakit.checkpoints.load import STORED, Loaded, load_model
 from llamakit.checkpoints.open import open_checkpoint
 from llamakit.checkpoints.reader import Generation, Metadata
 from llamakit.core.errors import ConfigError, InvalidRequest
@@ -23,6 +23,7 @@ from llamakit.core.messages import Message, TextPart
 from llamakit.engine.config import EngineConfig, SpeculationConfig
 from llamakit.engine.engine import Engine
 from llamakit.hub.locate import Located, resolve_model
+from llamakit.kernels.grouped import has_kernels
 from llamakit.models.llama import Llama
 from llamakit.quant.convert import packed_bytes, quantize
 from llamakit.quant.fused import fuse
@@ -41,8 +42,9 @@ class LoadOptions:
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of weights and computation; auto is bfloat16 where the processor computes in it, else float32."""
-    quantize: Literal["none", "int8", "int4"] = "none"
-    """Pack the matrices to 8 or 4 bits once they are loaded: smaller and faster, a little less exact."""
+    quantize: Literal["auto", "none", "int8", "int4"] = "auto"
+    """Pack the matrices to 8 or 4 bits as they are read; auto uses those of a quantized checkpoint as it stores them
+    and leaves others alone, none computes with plain numbers in any case."""
     device: str = "auto"
     """cpu, cuda or cuda:N; auto takes a CUDA device if there is one."""
     threads: int | None = None
@@ -154,20 +156,22 @@ def best_dtype(stored: str, device: torch.device) -> torch.dtype:
 def _load(
     located: Located, options: LoadOptions, device: torch.device, progress: Callable[[int, int], None] | None
 ) -> Loaded:
-    if options.dtype == "auto":
-        with open_checkpoint(located.path) as reader:
-            dtype = best_dtype(reader.metadata().quantization, device)
-    else:
-        dtype = _DTYPES[options.dtype]
+    with open_checkpoint(located.path) as reader:
+        stored, integers = reader.metadata().quantization, reader.is_quantized()
+    dtype = best_dtype(stored, device) if options.dtype == "auto" else _DTYPES[options.dtype]
     adapters = located.recipe.adapters if located.recipe is not None else ()
-    if options.quantize != "none" and device.type == "cpu" and not adapters:
-        loaded = load_quantized(located.path, options.quantize, dtype, progress)
+    scheme: str | None = None if options.quantize in ("auto", "none") else options.quantize
+    # An adapter is merged into plain numbers; without compiled kernels, too, those are the faster way.
+    if options.quantize == "auto" and integers and device.type == "cpu" and not adapters and has_kernels():
+        scheme = STORED
+    if scheme is not None and device.type == "cpu" and not adapters:
+        loaded = load_quantized(located.path, scheme, dtype, progress)
     else:
         loaded = load_model(located.path, dtype=dtype, device=device, progress=progress)
         for adapter in adapters:
             merge_adapter(loaded.model, Path(adapter))
-        if options.quantize != "none":
-            quantize(loaded.model, options.quantize)
+        if scheme is not None:
+            quantize(loaded.model, scheme)
     fuse(loaded.model)
     return loaded
 

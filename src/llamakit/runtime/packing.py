@@ -17,7 +17,6 @@ from llamakit.checkpoints.load import Loaded, load_model, load_shape
 from llamakit.core.config import data_home
 from llamakit.core.errors import CheckpointError
 from llamakit.models.llama import Llama
-from llamakit.quant.convert import quantize
 from llamakit.quant.packed_file import load_packed, save_packed, source_of
 
 _log = logging.getLogger(__name__)
@@ -26,14 +25,16 @@ _log = logging.getLogger(__name__)
 def load_quantized(
     path: Path, scheme: str, dtype: torch.dtype, progress: Callable[[int, int], None] | None = None
 ) -> Loaded:
-    """The model of a checkpoint with its matrices packed; raises what `load_model` and `quantize` raise."""
+    """The model of a checkpoint with its matrices packed as `scheme` says; raises what `load_model` raises.
+
+    Each matrix is packed as it is read: memory peaks at the packed weights and one matrix.
+    """
     settings = (scheme, str(dtype))
     kept, source = packed_path(path, *settings), source_of(path, *settings)
     loaded = load_shape(path, dtype=dtype)
     if _restore(loaded.model, kept, source):
         return loaded
-    loaded = load_model(path, dtype=dtype, progress=progress)
-    quantize(loaded.model, scheme)
+    loaded = load_model(path, dtype=dtype, scheme=scheme, progress=progress)
     try:
         save_packed(loaded.model, kept, source)
     except OSError as error:

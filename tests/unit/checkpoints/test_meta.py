@@ -149,7 +149,6 @@ def test_released_params_give_the_published_shapes(release: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"quantization_args": {"group_size": 32}}, UnsupportedFormat, "quantization_args is set"),
         ({"vision_chunk_size": 448}, UnsupportedFormat, "no plain Llama has the field 'vision_chunk_size'"),
         ({"vocab_size": 7}, CheckpointError, "vocab_size must be 32000"),
         ({"n_heads": 31}, CheckpointError, "n_heads must be a divisor of dim"),
