@@ -278,3 +278,48 @@ def test_openais_client_reads_limits_and_waits(tmp_path):
             with pytest.raises(openai.RateLimitError) as caught:
                 client.models.list()
             assert int(caught.value.response.headers["retry-after"]) > 0
+
+
+async def test_tokens_of_an_issuer_let_in():
+    pytest.importorskip("jwt")
+    from tests.issuer import Issuer
+
+    from llamakit.stack.oidc_config import OidcConfig
+
+    with Issuer() as issuer:
+        issuer.publish()
+        config = OidcConfig(issuer=issuer.url, audience=("llamakit",))
+        async with serving(oidc=config, limits=KeyLimits(requests_per_minute=50)) as (client, stack):
+            for token, status in (
+                (None, 401),
+                ("sk-anything", 401),
+                (issuer.token(), 200),
+                (issuer.token(aud="x"), 401),
+                (issuer.token(scope="inference"), 403),
+            ):
+                headers = {} if token is None else bearer(Secret(token))
+                assert (await client.get("/v1/prompts", headers=headers)).status_code == status
+            key, _ = await stack.keys.create("beside")
+            assert (await client.get("/v1/prompts", headers=bearer(key))).status_code == 200
+            made = await client.post("/v1/prompts", json={"prompt": "x"}, headers=bearer(Secret(issuer.token())))
+            assert made.headers["x-ratelimit-limit-requests"] == "50"
+            place = f"/v1/prompts/{made.json()['prompt_id']}"
+            for subject, status in (("anna", 200), ("boris", 404)):
+                headers = bearer(Secret(issuer.token(sub=subject)))
+                assert (await client.get(place, headers=headers)).status_code == status
+
+
+async def test_a_token_that_runs_out_ends_its_answer():
+    pytest.importorskip("jwt")
+    from tests.issuer import Issuer
+
+    from llamakit.stack.oidc_config import OidcConfig
+
+    with Issuer() as issuer:
+        issuer.publish()
+        config = OidcConfig(issuer=issuer.url, audience=("llamakit",), leeway_s=0)
+        slow = EchoInference(EchoConfig(models=("echo",), delay_s=0.02))
+        async with serving(slow, oidc=config) as (client, _):
+            headers = bearer(Secret(issuer.token(exp=int(time.time()) + 1)))
+            answer = await client.post("/v1/chat/completions", json=chat_body("word " * 400), headers=headers)
+            assert answer.status_code == 401
