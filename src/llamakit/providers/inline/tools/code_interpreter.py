@@ -41,7 +41,9 @@ SPEC = ToolSpec(
     ),
     parameters={
         "type": "object",
-        "properties": {"code": {"type": "string", "description": "A whole program; print what you want to see"}},
+        "properties": {
+            "code": {"type": "string", "minLength": 1, "description": "A whole program; print what you want to see"}
+        },
         "required": ["code"],
     },
 )

@@ -30,7 +30,7 @@ RANKERS = ("auto", "none", "default-2024-11-15")
 """Words for the order that the vector stores have by themselves."""
 _STORES = ("vector_store_ids", "vector_db_ids")
 _SETTINGS = ("type", *_STORES, "filters", "max_num_results", "ranking_options")
-_QUERY = {"query": {"type": "string", "description": "What to look for"}}
+_QUERY = {"query": {"type": "string", "minLength": 1, "description": "What to look for"}}
 SPEC = ToolSpec(
     name="knowledge_search",
     description="Search the user's documents. Cite the passages you use by their marks, such as [1].",

@@ -107,7 +107,10 @@ class _Server:
         tool = self._tools.get(name)
         if tool is None:
             raise ToolError(f"MCP server {self._wanted.server.label!r} offers no tool {name!r} here")
-        connection = await self._pool.get(self._owner, self._wanted)
+        try:
+            connection = await self._pool.get(self._owner, self._wanted)
+        except LlamakitError as fault:
+            raise ToolError(f"MCP server {self._wanted.server.label!r} is away: {fault}") from fault
         current = replace(tool, call=lambda given: connection.call(name, given))
         outcome = await ToolBox.of([current]).call(ToolCall(id="call", name=name, arguments=arguments))
         fields = {"error": {"type": "tool_execution_error", "content": outcome.text}} if outcome.is_error else {}

@@ -41,7 +41,7 @@ SPEC = ToolSpec(
     description="Search the web. Cite the results you use by their marks, such as [1].",
     parameters={
         "type": "object",
-        "properties": {"query": {"type": "string", "description": "What to search for"}},
+        "properties": {"query": {"type": "string", "minLength": 1, "description": "What to search for"}},
         "required": ["query"],
     },
 )

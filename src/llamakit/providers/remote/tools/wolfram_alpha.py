@@ -31,7 +31,7 @@ SPEC = ToolSpec(
     description="Compute or look up facts of mathematics, science, units, dates and places, in one short question.",
     parameters={
         "type": "object",
-        "properties": {"query": {"type": "string", "description": "The question, in English"}},
+        "properties": {"query": {"type": "string", "minLength": 1, "description": "The question, in English"}},
         "required": ["query"],
     },
 )
