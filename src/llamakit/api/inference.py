@@ -157,6 +157,10 @@ class ModelInfo:
     kind: Literal["llm", "embedding"] = "llm"
     details: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Facts worth showing: family, parameters, quantization, licence."""
+    provider_id: str = ""
+    """Who answers for it, where there are several to tell apart."""
+    provider_name: str = ""
+    """Its name there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

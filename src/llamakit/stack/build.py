@@ -127,6 +127,8 @@ class Stack:
         """
         for tool in self._tools().values():
             await tool.start()
+        if self.registered_models is not None:
+            await self.registered_models.refresh()
         await self.background.start()
         await self.vector_stores.start()
         await self.housekeeping.start()

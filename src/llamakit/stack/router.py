@@ -56,6 +56,11 @@ class InferenceRouter:
             self.register(model, route)
 
     @property
+    def providers(self) -> Mapping[str, Inference]:
+        """Who answers, by id."""
+        return self._providers
+
+    @property
     def routes(self) -> Mapping[str, Route]:
         """The models that have a name here."""
         return self._routes
@@ -199,7 +204,11 @@ class InferenceRouter:
             made.append(self._told(self._shown(model, found, found.name, "name"), route))
             listed.pop(found.name, None)
         prefix = "" if len(self._providers) == 1 else f"{provider_id}/"
-        return [*made, *(dataclasses.replace(model, name=prefix + model.name) for model in listed.values())]
+        rest = (
+            dataclasses.replace(model, name=prefix + model.name, provider_id=provider_id, provider_name=model.name)
+            for model in listed.values()
+        )
+        return [*made, *rest]
 
     def _renamed(self, request: Any) -> Any:
         """The request as the provider knows the model."""
@@ -216,7 +225,13 @@ class InferenceRouter:
     def _told(self, info: ModelInfo, route: Route) -> ModelInfo:
         """The model's facts with those of its route."""
         details = {**info.details, **{key: value for key, value in route.metadata.items() if _is_plain(value)}}
-        return dataclasses.replace(info, kind=route.kind or info.kind, details=details)
+        return dataclasses.replace(
+            info,
+            kind=route.kind or info.kind,
+            details=details,
+            provider_id=route.provider_id,
+            provider_name=route.name,
+        )
 
     def _name_here(self, provider_id: str, name: str) -> str:
         for model, route in self._routes.items():

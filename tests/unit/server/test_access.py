@@ -18,7 +18,7 @@ from llamakit.stack.run_config import ServeConfig
 
 KEY, OTHER = "sk-the-right-key-1", "sk-another-key-22"
 KEYS = (Secret(KEY), Secret(OTHER))
-PUBLIC = {"/health", "/v1/health"}
+PUBLIC = {"/health", "/v1/health", "/v1alpha/admin/health"}
 
 
 def places(app):
