@@ -104,3 +104,44 @@ def spm_fields(vocab_size: int) -> TokenizerFields:
         add_bos=True,
         add_space_prefix=True,
     )
+
+
+QLORA: dict[str, Any] = {
+    "quantization_args": {"scheme": "int4_weight_int8_dynamic_activation", "group_size": 32, "spinquant": False},
+    "lora_args": {"rank": 16, "scale": 2.0},
+}
+"""What params.json of Meta's QLoRA release has beside the shape."""
+
+
+def published(config: ModelConfig, *, rank: int = 0, seed: int = 0) -> dict[str, Tensor]:
+    """Random integers, scales and norms under the names and in the shapes and types of the released files."""
+    random = torch.Generator().manual_seed(seed)
+    q, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    shapes = {"attention.wq": (q, config.dim), "attention.wk": (kv, config.dim), "attention.wv": (kv, config.dim)}
+    shapes |= {"attention.wo": (config.dim, q), "feed_forward.w1": (config.ffn_dim, config.dim)}
+    shapes |= {"feed_forward.w3": (config.ffn_dim, config.dim), "feed_forward.w2": (config.dim, config.ffn_dim)}
+    tensors: dict[str, Tensor] = {"norm.weight": 1 + torch.randn(config.dim, generator=random) / 10}
+    for table in ("tok_embeddings", "output"):
+        codes = torch.randint(-127, 128, (config.vocab_size, config.dim), generator=random)
+        tensors[f"{table}.weight"] = codes.to(torch.int8)
+        tensors[f"{table}.scales"] = (0.01 + torch.rand(config.vocab_size, 1, generator=random) / 50).bfloat16()
+    for layer in range(config.num_layers):
+        for norm in ("attention_norm", "ffn_norm"):
+            tensors[f"layers.{layer}.{norm}.weight"] = 1 + torch.randn(config.dim, generator=random) / 10
+        for name, (rows, depth) in shapes.items():
+            stem = f"layers.{layer}.{name}"
+            tensors[f"{stem}.weight"] = torch.randint(-8, 8, (rows, depth), generator=random).to(torch.int8)
+            tensors[f"{stem}.scales"] = (0.02 + torch.rand(rows, depth // 32, generator=random) / 50).bfloat16()
+            if rank:
+                tensors[f"{stem}.adaptor.A.weight"] = (torch.randn(rank, depth, generator=random) / 8).bfloat16()
+                tensors[f"{stem}.adaptor.B.weight"] = (torch.randn(rows, rank, generator=random) / 8).bfloat16()
+    return {name: t if t.dtype == torch.int8 else t.bfloat16() for name, t in tensors.items()}
+
+
+def write_published(path: Path, config: ModelConfig, tensors: dict[str, Tensor] | None = None, **params: Any) -> Path:
+    """A directory of Meta's quantized layout; random tensors that fit `params` unless given."""
+    path.mkdir(exist_ok=True)
+    (path / "params.json").write_text(json.dumps(meta_params(config) | params))
+    rank = params.get("lora_args", {}).get("rank", 0)
+    torch.save(published(config, rank=rank) if tensors is None else tensors, path / "consolidated.00.pth")
+    return path

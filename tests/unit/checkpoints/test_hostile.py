@@ -22,7 +22,7 @@ import pytest
 import torch
 from tests.tiny import tiny_llama
 from tests.unit.checkpoints import mutation
-from tests.unit.checkpoints.builders import write_gguf, write_hf, write_meta
+from tests.unit.checkpoints.builders import QLORA, write_gguf, write_hf, write_meta, write_published
 
 from llamakit.checkpoints.hf import INDEX_NAME
 from llamakit.checkpoints.load import load_model
@@ -61,6 +61,10 @@ def _good(kind: str, path: Path) -> Path:
         case "gguf-quantized":
             path.mkdir()
             return write_gguf(path / "x.gguf", model, quantization="q8_0")
+        case "pth-quantized":
+            return write_published(path, model.config, **QLORA) / "consolidated.00.pth"
+        case "params-quantized":
+            return write_published(path, model.config, **QLORA) / "params.json"
     raise AssertionError(kind)
 
 
@@ -73,6 +77,8 @@ MUTATORS: dict[str, Callable[[random.Random, bytes], bytes]] = {
     "params": mutation.mutate_text_json,
     "gguf": mutation.at_sites(mutation.gguf_sites, lambda data: len(data) // 8),
     "gguf-quantized": mutation.at_sites(mutation.gguf_sites, lambda data: len(data) // 8),
+    "pth-quantized": mutation.at_sites(mutation.zip_sites, len),
+    "params-quantized": mutation.mutate_text_json,
 }
 
 
@@ -118,6 +124,8 @@ def _read_all(path: Path) -> None:
         check_weights(reader.infos(), reader.config(), path)
         for _ in reader.tensors(torch.bfloat16):
             pass
+        for name in reader.names():
+            reader.matrix(name)
 
 
 def _attack(kind: str, directory: Path, count: int, seed: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.tiny import tiny_config
-from tests.unit.checkpoints.builders import meta_params
+from tests.unit.checkpoints.builders import QLORA, published, write_published
 
 from llamakit.checkpoints.load import STORED, load_model
 from llamakit.checkpoints.open import open_checkpoint
@@ -20,41 +19,12 @@ from llamakit.quant.grouped import CorrectedLinear, GroupedEmbedding, GroupedLin
 from llamakit.quant.packed_file import load_packed, save_packed
 
 Tensors = dict[str, torch.Tensor]
-SCHEME: dict[str, Any] = {"scheme": "int4_weight_int8_dynamic_activation", "group_size": 32, "spinquant": False}
-LORA = {"rank": 16, "scale": 2.0}
+SCHEME, LORA = QLORA["quantization_args"], QLORA["lora_args"]
 CONFIG = tiny_config(dim=64, ffn_dim=128, head_dim=16, vocab_size=96, tie_embeddings=False)
 
 
-def published(config: ModelConfig, *, rank: int = 0, seed: int = 0) -> Tensors:
-    """Random integers, scales and norms under the names and in the shapes and types of the released files."""
-    random = torch.Generator().manual_seed(seed)
-    q, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    shapes = {"attention.wq": (q, config.dim), "attention.wk": (kv, config.dim), "attention.wv": (kv, config.dim)}
-    shapes |= {"attention.wo": (config.dim, q), "feed_forward.w1": (config.ffn_dim, config.dim)}
-    shapes |= {"feed_forward.w3": (config.ffn_dim, config.dim), "feed_forward.w2": (config.dim, config.ffn_dim)}
-    tensors: Tensors = {"norm.weight": 1 + torch.randn(config.dim, generator=random) / 10}
-    for table in ("tok_embeddings", "output"):
-        codes = torch.randint(-127, 128, (config.vocab_size, config.dim), generator=random)
-        tensors[f"{table}.weight"] = codes.to(torch.int8)
-        tensors[f"{table}.scales"] = (0.01 + torch.rand(config.vocab_size, 1, generator=random) / 50).bfloat16()
-    for layer in range(config.num_layers):
-        for norm in ("attention_norm", "ffn_norm"):
-            tensors[f"layers.{layer}.{norm}.weight"] = 1 + torch.randn(config.dim, generator=random) / 10
-        for name, (rows, depth) in shapes.items():
-            stem = f"layers.{layer}.{name}"
-            tensors[f"{stem}.weight"] = torch.randint(-8, 8, (rows, depth), generator=random).to(torch.int8)
-            tensors[f"{stem}.scales"] = (0.02 + torch.rand(rows, depth // 32, generator=random) / 50).bfloat16()
-            if rank:
-                tensors[f"{stem}.adaptor.A.weight"] = (torch.randn(rank, depth, generator=random) / 8).bfloat16()
-                tensors[f"{stem}.adaptor.B.weight"] = (torch.randn(rows, rank, generator=random) / 8).bfloat16()
-    return {name: t if t.dtype == torch.int8 else t.bfloat16() for name, t in tensors.items()}
-
-
 def write(path: Path, tensors: Tensors, **params: Any) -> Path:
-    path.mkdir(exist_ok=True)
-    (path / "params.json").write_text(json.dumps(meta_params(CONFIG) | params))
-    torch.save(tensors, path / "consolidated.00.pth")
-    return path
+    return write_published(path, CONFIG, tensors, **params)
 
 
 def reference(tensors: Tensors, ids: list[int], config: ModelConfig, *, spinquant: bool, scale: float) -> torch.Tensor:
