@@ -72,7 +72,7 @@ class WireUploadRequest(Wire):
 
     filename: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
     purpose: Purpose
-    bytes: Annotated[int, Field(ge=1)]
+    bytes: Annotated[int, Field(ge=1, lt=2**63)]
     """Size of the whole file."""
     mime_type: Annotated[str, Field(min_length=1, max_length=255)]
     expires_after: WireFileExpiry | None = None

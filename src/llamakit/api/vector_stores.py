@@ -84,7 +84,7 @@ class WireStoreRequest(Wire):
     metadata: Metadata | None = None
     embedding_model: ModelName | None = None
     """Model that makes the vectors of this store (extension); the server's default when left out."""
-    embedding_dimension: Annotated[int, Field(ge=1)] | None = None
+    embedding_dimension: Annotated[int, Field(ge=1, le=16_384)] | None = None
     """Length of its vectors, to be compared (extension)."""
 
 

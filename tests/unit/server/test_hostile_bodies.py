@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.serving import chat_body, echo_app, in_process
 
 from llamakit.api.anthropic import CountTokensRequest, MessagesRequest
+from llamakit.api.files import WireUploadRequest
 from llamakit.api.limits import Limits
 from llamakit.api.management import WireLoadRequest, WireUnloadRequest
 from llamakit.api.ollama import OllamaChatRequest, OllamaGenerateRequest
@@ -30,6 +31,7 @@ from llamakit.api.openai_embeddings import WireEmbeddingRequest
 from llamakit.api.openai_responses import CompactRequest, ResponseRequest, ResponseTokensRequest
 from llamakit.api.prompts import WirePromptRequest
 from llamakit.api.tokenize import WireDetokenizeRequest, WireTokenizeRequest
+from llamakit.api.vector_stores import WireStoreRequest
 
 JSON = {"content-type": "application/json"}
 ROUTES = {
@@ -55,6 +57,8 @@ ROUTES = {
     "/api/copy": (OllamaCopyRequest, {"source": "echo", "destination": "other"}),
     "/v1/llamakit/load": (WireLoadRequest, {"model": "echo"}),
     "/v1/llamakit/unload": (WireUnloadRequest, {"model": "echo"}),
+    "/v1/uploads": (WireUploadRequest, {"filename": "x", "purpose": "batch", "bytes": 1, "mime_type": "text/plain"}),
+    "/v1/vector_stores": (WireStoreRequest, {"name": "x"}),
 }
 HOSTILE = [
     "NaN",
