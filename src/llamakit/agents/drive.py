@@ -67,23 +67,26 @@ async def _met(need: Need, means: Means) -> Reply:
         case Approve():
             return await means.approve(need)
         case CallTools():
-            return await _called(need, means)
+            return await call_together(need, means.call)
 
 
-async def _called(need: CallTools, means: Means) -> list[ToolOutcome]:
+async def call_together(
+    need: CallTools, call: Callable[[ToolCall, float], Awaitable[ToolOutcome]]
+) -> list[ToolOutcome]:
+    """The outcomes of a round of calls, run side by side, each within the time that is left."""
     places = asyncio.Semaphore(MAX_PARALLEL)
 
-    async def one(call: ToolCall) -> ToolOutcome:
+    async def one(asked: ToolCall) -> ToolOutcome:
         async with places:
             deadline = asyncio.timeout(need.seconds)
             try:
                 async with deadline:
-                    return await means.call(call, need.seconds)
+                    return await call(asked, need.seconds)
             except TimeoutError:
                 if not deadline.expired():
                     raise
                 return ToolOutcome(f"the tool did not answer within {need.seconds:.0f} s", is_error=True)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(call)) for call in need.calls]
+        tasks = [group.create_task(one(asked)) for asked in need.calls]
     return [task.result() for task in tasks]

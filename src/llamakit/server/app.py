@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from llamakit import __version__
 from llamakit.api.limits import LIMITS, Limits
+from llamakit.server.apis import served
 from llamakit.server.classic import classic_paths
 from llamakit.server.envelope import Envelope
 from llamakit.server.errors import NoRoute, WrongMethod, error_response
@@ -27,12 +28,12 @@ from llamakit.server.routes import (
     anthropic,
     batches,
     health,
+    llama_stack_agents,
     llama_stack_inference,
-    management,
     llama_stack_inspect,
-    ollama,
     llama_stack_tools,
     management,
+    ollama,
     ollama_models,
     openai_chat,
     openai_completions,
@@ -66,12 +67,12 @@ ROUTES = (
     anthropic,
     ollama,
     ollama_models,
+    llama_stack_agents,
     llama_stack_inference,
-    management,
     llama_stack_inspect,
-    health,
     llama_stack_tools,
     management,
+    health,
     openai_files,
     vector_stores,
     vector_store_files,
@@ -103,7 +104,8 @@ def build_app(stack: Stack, config: ServeConfig, *, limits: Limits = LIMITS) -> 
 def build_service_app(service: Service) -> FastAPI:
     """The same from its parts, for whoever must hold them: the process that drains before it ends."""
     service.stack.batches.answer_with(BatchLines(service).answer)
-    operations = [operation for routes in ROUTES for operation in routes.operations(service)]
+    every = [operation for routes in ROUTES for operation in routes.operations(service)]
+    operations = served(every, service.stack.distribution.apis)
     operations += classic_paths(operations)
     document: dict[str, Any] = {}
 

@@ -56,6 +56,8 @@ BY_TAG: dict[str, tuple[Scope, Scope]] = {
 BY_NAME: dict[str, Scope] = {
     "createResponse": Scope.inference,
     "createBatch": Scope.inference,
+    "createAgentTurn": Scope.inference,
+    "resumeAgentTurn": Scope.inference,
     "runShield": Scope.inference,
     "compactResponse": Scope.inference,
     "countResponseInputTokens": Scope.inference,

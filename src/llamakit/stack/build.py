@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llamakit.api.hosted_tools import HostedKind, HostedTools, ServerParts, ToolProvider
 from llamakit.api.inference import Inference
 from llamakit.core.errors import InvalidRequest
+from llamakit.core.messages import Message
 from llamakit.providers.specs import Api
+from llamakit.safety.shields import Violation
+from llamakit.stack.agents import Agents
 from llamakit.stack.background import Background
 from llamakit.stack.batches import Batches
 from llamakit.stack.chats import StoredChats
@@ -27,6 +30,7 @@ from llamakit.stack.responses import Responses
 from llamakit.stack.router import InferenceRouter, Route
 from llamakit.stack.schema import STEPS
 from llamakit.stack.storage import TEMPORARY, Storage
+from llamakit.stack.telemetry import Traces
 from llamakit.stack.tool_groups import ToolGroups
 from llamakit.stack.tool_providers import by_kind, fixed_groups, with_default_tools
 from llamakit.stack.uploads import Uploads
@@ -71,8 +75,10 @@ class Stack:
     keys: KeyBook = field(init=False)
     usage: UsageBook = field(init=False)
     """What each key used lately."""
+    traces: Traces = field(init=False)
     tool_groups: ToolGroups = field(init=False)
     """Sets of tools by name."""
+    agents: Agents = field(init=False)
 
     def __post_init__(self) -> None:
         tools = self._tools()
@@ -81,6 +87,7 @@ class Stack:
         embedders = Embedders(self.inference, lambda: self.model_or_default(None))
         chunks = Chunks(self.storage, embedders)
         stores, uploads = VectorStores(self.storage, files, embedders, chunks), Uploads(self.storage, files)
+        groups = ToolGroups(self.storage, tools, fixed_groups(self.distribution))
         housekeeping = Housekeeping(self.storage)
         housekeeping.every(EXPIRY_S, "expired files", files.expire)
         housekeeping.every(EXPIRY_S, "expired uploads", uploads.expire)
@@ -102,7 +109,9 @@ class Stack:
             else None,
             "keys": KeyBook(self.storage),
             "usage": UsageBook(self.storage),
-            "tool_groups": ToolGroups(self.storage, tools, fixed_groups(self.distribution)),
+            "traces": Traces(self.storage, max_spans=self.distribution.telemetry.keep_spans),
+            "tool_groups": groups,
+            "agents": Agents(self.storage, self.inference, groups, self._judge),
         }
         for name, part in made.items():
             object.__setattr__(self, name, part)
@@ -133,6 +142,9 @@ class Stack:
         await self.vector_stores.start()
         await self.housekeeping.start()
 
+    async def _judge(self, owner: str, shield: str, messages: Sequence[Message]) -> Violation | None:
+        return await self.shields.run(owner, shield, messages)
+
     def _tools(self) -> Mapping[str, ToolProvider]:
         return self.providers.of(Api.tools)
 
@@ -150,6 +162,7 @@ class Stack:
                     await self.inference.aclose()
                 finally:
                     try:
+                        await self.traces.aclose()
                         await self.usage.aclose()
                         await self.keys.aclose()
                     finally:

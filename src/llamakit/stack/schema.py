@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from llamakit.agents.session import create_sessions
 from llamakit.rag.index import create_library
+from llamakit.stack.agents import create_agents
 from llamakit.stack.batch_rows import create_batches
 from llamakit.stack.chats import create_chats
 from llamakit.stack.conversations import create_conversations
@@ -12,6 +14,7 @@ from llamakit.stack.keys import create_keys
 from llamakit.stack.prompts import create_prompts
 from llamakit.stack.registered_models import create_registered_models
 from llamakit.stack.response_rows import create_responses
+from llamakit.stack.telemetry import create_spans
 from llamakit.stack.tool_groups import create_tool_groups
 from llamakit.stack.uploads import create_uploads
 from llamakit.stack.usage import create_usage
@@ -35,4 +38,7 @@ STEPS: tuple[Migration, ...] = (
     create_batches,
     create_uploads,
     create_registered_models,
+    create_agents,
+    create_sessions,
+    create_spans,
 )
