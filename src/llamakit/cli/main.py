@@ -25,8 +25,10 @@ FAILED, MISUSE, INTERRUPTED = 1, 2, 130
 COMMANDS: dict[str, tuple[str, str, str]] = {
     # name         section        module       one line
     "run":        ("Talk",        "run",       "Chat with a model, or answer one prompt."),
+    "demo":       ("Talk",        "demo",      "A thread summed up, its action items, an invitation; offline."),
     "serve":      ("Talk",        "serve",     "Answer programs over the OpenAI API."),
     "key":        ("Talk",        "key",       "API keys of the server: create, list, revoke."),
+    "stack":      ("Talk",        "stack",     "Servers described by a file: build, configure, run."),
     "ps":         ("Talk",        "ps",        "Models that the running server has in memory."),
     "stop":       ("Talk",        "stop",      "Unload a model from the running server."),
     "pull":       ("Models",      "pull",      "Download a model."),
@@ -35,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "rm":         ("Models",      "rm",        "Remove a model from this machine."),
     "create":     ("Models",      "create",    "Make a model from a Modelfile."),
     "convert":    ("Models",      "convert",   "Write a checkpoint in another format."),
+    "quantize":   ("Models",      "quantize",  "Write a checkpoint with smaller weights."),
     "model":      ("Models",      "model",     "Meta's verbs: list, download, describe, prompt-format, ..."),
     "bench":      ("This machine","bench",     "Tokens per second, beside what the machine can do."),
     "doctor":     ("This machine","doctor",    "Check the installation."),

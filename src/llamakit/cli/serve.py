@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llamakit.cli.options import Context, Device, Dtype, Quantize, Threads, complete_model, ensure_here, require_torch
-from llamakit.cli.terminal import say
+from llamakit.cli.options import Context, Device, Dtype, Quantize, Threads, complete_model
 from llamakit.core.config import Duration, Secret, Settings, config_path, load
 from llamakit.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llamakit.stack.distribution import Distribution
 
 MAX_KEY_FILE_BYTES = 1 << 16
 
@@ -79,8 +82,8 @@ def command(
     json_logs: Annotated[bool, typer.Option("--json-logs", help="One JSON object a log line.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
     provider: Annotated[
-        str, typer.Option(help="Who computes: a row of `llama stack list-providers inference`.")
-    ] = "inline::local",
+        str | None, typer.Option(help="Who computes instead: a row of `llama stack list-providers inference`.")
+    ] = None,
 ) -> None:
     """\b
     llama serve
@@ -89,65 +92,77 @@ def command(
     Serve the OpenAI API (chat, completions, embeddings, models) on http://127.0.0.1:8321/v1. Other models on this
     machine load when a request names them and leave when idle. Keys come from LLAMA_API_KEY, --api-key-file or
     `llama key create` (then say --require-key); an address that other machines reach wants them. Ctrl-C stops after
-    running answers.
+    running answers. This is the distribution `local` with the flags on top; others start with `llama stack run`.
     """
     flags: dict[str, Any] = {"host": host, "port": port, "context": context, "threads": threads, "device": device}
     flags |= {"dtype": dtype, "quantize": quantize, "keep_alive": keep_alive}
-    settings = load(Settings, file=config_path(), flags=flags).value
-    from llamakit.stack.distribution import LOCAL_INFERENCE, TelemetryConfig, single
-
-    is_local = provider == LOCAL_INFERENCE
-    names = tuple(models or ((settings.model,) if is_local else ()))
-    if is_local:
-        require_torch()
-        for name in names:
-            ensure_here(name, offline=settings.offline)
-    from llamakit.server.logs import configure_logging
-    from llamakit.server.serve import serve
-    from llamakit.stack.run_config import ServeConfig
+    loaded = load(Settings, file=config_path(), flags=flags)
+    settings, told = loaded.value, {name for name, source in loaded.sources.items() if source != "default"}
+    from llamakit.cli.starting import start
+    from llamakit.stack.distribution_file import load as load_distribution
 
     wishes: dict[str, Any] = {"max_loaded": max_loaded, "prompt_format": prompt_format, "draft": draft}
     wishes |= {"max_sequences": max_sequences}
     wishes |= {} if speculation else {"speculation": False}
-    given: dict[str, Any] = {"drain_s": float(Duration.parse(drain))} if drain is not None else {}
-    server = ServeConfig(
-        preload=preload,
-        strict=strict,
-        host=settings.host,
-        port=settings.port,
-        uds=uds,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        tls_client_ca=tls_client_ca,
-        api_keys=_keys(settings, api_key_file),
-        require_key=require_key,
-        allow_anonymous=allow_anonymous,
-        allowed_hosts=tuple(allowed_host or ()),
-        cors_origins=tuple(cors_origin or ()),
-        **given,
-    )
-    distribution = single(
-        provider,
-        names,
-        {"keep_alive": settings.keep_alive} | (_compute(settings, wishes) if is_local else {}),
-        server=server,
-        telemetry=TelemetryConfig(json_logs=json_logs),
-        **({} if storage is None else {"database": storage}),
-    )
-    configure_logging(as_json=json_logs, level=logging.DEBUG if verbose else logging.INFO)
-    serve(distribution, on_ready=lambda address: _welcome(address, names, json_logs=json_logs))
+    wishes = _compute(settings, wishes) | ({"keep_alive": settings.keep_alive} if "keep_alive" in told else {})
+    server: dict[str, Any] = {name: getattr(settings, name) for name in ("host", "port") if name in told}
+    server |= {"uds": uds, "tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca}
+    server |= {"strict": strict or None, "preload": None if preload else False}
+    server |= {"allow_anonymous": allow_anonymous or None, "require_key": require_key or None}
+    server |= {"allowed_hosts": tuple(allowed_host or ()) or None, "cors_origins": tuple(cors_origin or ()) or None}
+    server |= {"drain_s": float(Duration.parse(drain)) if drain is not None else None}
+    server |= {"api_keys": _keys(settings, api_key_file) or None}
+    server = {name: value for name, value in server.items() if value is not None}
+    names = tuple(models or ((settings.model,) if "model" in told else ()))
+    # The address is set below, together with the keys that an exposed one wants.
+    base = load_distribution("local", {name: value for name, value in os.environ.items() if name != "LLAMA_HOST"})
+    distribution = _on_top(base, provider, names, wishes, server, storage, json_logs=json_logs)
+    start(distribution, offline=settings.offline, verbose=verbose)
 
 
-def _welcome(address: str, names: tuple[str, ...], *, json_logs: bool) -> None:
-    if json_logs or not address.startswith("http"):
-        return
-    say(f"\n  {address}/v1 speaks the OpenAI API. Try:", "strong")
-    model = names[0] if names else "MODEL"
-    say(
-        f"  curl {address}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-        f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\'\n'
-        "  Ctrl-C stops.\n"
+def _on_top(
+    base: Distribution,
+    provider: str | None,
+    names: tuple[str, ...],
+    wishes: dict[str, Any],
+    server: dict[str, Any],
+    storage: str | None,
+    *,
+    json_logs: bool,
+) -> Distribution:
+    """A distribution with what the flags say in the place of what it says."""
+    from llamakit.providers.specs import Api
+    from llamakit.stack.distribution import LOCAL_INFERENCE, ModelEntry, ProviderEntry
+
+    rows, models = base.of(Api.inference), base.models
+    if provider is not None and provider not in {row.provider_type for row in rows}:
+        name = provider.partition("::")[2] or provider
+        rows, models = (ProviderEntry(provider_id=name, provider_type=provider),), ()
+    mine = provider or LOCAL_INFERENCE
+    rows = tuple(
+        replace(row, config={**row.config, **_taken(row.provider_type, wishes)}) if row.provider_type == mine else row
+        for row in rows
     )
+    if names:
+        owner = next((row.provider_id for row in rows if row.provider_type == mine), None)
+        models = tuple(ModelEntry(model_id=name, provider_id=owner) for name in names)
+    return replace(
+        base,
+        providers={**base.providers, Api.inference: rows},
+        models=models,
+        storage=base.storage if storage is None else replace(base.storage, database=storage),
+        server=replace(base.server, **server),
+        telemetry=replace(base.telemetry, json_logs=True) if json_logs else base.telemetry,
+    )
+
+
+def _taken(provider_type: str, wishes: dict[str, Any]) -> dict[str, Any]:
+    """What a provider is told of the wishes: the engine here all of them, others how long to stay."""
+    from llamakit.stack.distribution import LOCAL_INFERENCE
+
+    if provider_type == LOCAL_INFERENCE:
+        return wishes
+    return {name: value for name, value in wishes.items() if name == "keep_alive"}
 
 
 def _compute(settings: Settings, wishes: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class ProviderSpec:
     needs: tuple[Api, ...] = ()
     """APIs it is given when it is built."""
     summary: str = ""
+    extra: str | None = None
+    """Extra of the package that it needs installed."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings that the row itself has; a run config adds to them and does not replace them."""
 
@@ -49,6 +51,7 @@ BUILT_IN: tuple[ProviderSpec, ...] = (
         api=Api.inference,
         name="inline::local",
         target="llamakit.providers.inline.inference.local:build",
+        extra="torch",
         summary="Llama models on this machine, by this project's own engine.",
     ),
     ProviderSpec(
@@ -105,6 +108,7 @@ BUILT_IN: tuple[ProviderSpec, ...] = (
         api=Api.tools,
         name="remote::model-context-protocol",
         target="llamakit.providers.remote.tools.mcp:build",
+        extra="mcp",
         summary="The tools of MCP servers, at URLs that the outbound settings allow, and of configured programs.",
     ),
 )

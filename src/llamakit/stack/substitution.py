@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from llamakit.core.errors import ConfigError
@@ -63,8 +63,17 @@ def variables(value: Any, environ: Mapping[str, str]) -> list[Variable]:
                 "required" if operator is None else "default" if operator == "=" else "switch"
             )
             if name not in found or (found[name].need != "required" and need == "required"):
-                found[name] = Variable(name=name, where=where, need=need, default=default or "")
+                found[name] = Variable(name=name, where=where, need=need, default=default if operator == "=" else "")
     return list(found.values())
+
+
+def every_variable(value: Any) -> list[Variable]:
+    """The variables of all entries; what only an entry needs that may be left out has an empty default."""
+    needed = variables(value, {})
+    names = {variable.name for variable in needed}
+    switches = {variable.name: "on" for variable in needed if variable.need == "switch"}
+    more = [variable for variable in variables(value, switches) if variable.name not in names]
+    return [*needed, *(replace(v, need="default") if v.need == "required" else v for v in more)]
 
 
 def _texts(value: Any, where: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ import pytest
 from tests.serving import served
 
 import llamakit
-from llamakit.cli import serve
+from llamakit.cli import starting
 from llamakit.core.config import Secret
 from llamakit.providers.specs import Api
 from llamakit.stack.distribution import Distribution
@@ -62,7 +62,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[Distribution]:
     given: list[Distribution] = []
     monkeypatch.setattr("llamakit.server.serve.serve", lambda distribution, on_ready: given.append(distribution))
     monkeypatch.setattr("llamakit.server.logs.configure_logging", lambda **wishes: None)
-    monkeypatch.setattr(serve, "ensure_here", lambda name, offline: None)
+    monkeypatch.setattr(starting, "ensure_here", lambda name, offline: None)
     return given
 
 
@@ -98,7 +98,7 @@ def test_settings_are_the_defaults(
     assert llama("serve").exit_code == 0
     (distribution,) = given
     assert [model.model_id for model in distribution.models] == ["mine"] and distribution.server.port == 8001
-    assert distribution.of(Api.inference)[0].config == {"keep_alive": 300}
+    assert distribution.of(Api.inference)[0].config == {"keep_alive": "5m", "max_loaded": 3}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_cannot_be_served_is_told(
 def test_a_provider_of_another_name_needs_no_model_here(llama, given: list[Distribution]) -> None:
     assert llama("serve", "--provider", "inline::echo").exit_code == 0
     (provider,) = given[0].of(Api.inference)
-    assert provider.provider_type == "inline::echo" and provider.config == {"keep_alive": 300}
+    assert provider.provider_type == "inline::echo" and provider.config == {}
     assert given[0].models == ()
 
 
