@@ -19,6 +19,7 @@ import httpcore2
 import httpx2
 
 from llamakit.core.errors import OutboundFailed, OutboundRefused
+from llamakit.core.tracing import outgoing
 from llamakit.outbound.addresses import Address, parse, unwrapped
 from llamakit.outbound.policy import OutboundPolicy
 
@@ -162,6 +163,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request whose URL the policy allows; redirects are the caller's business."""
         target = self._policy.check_url(str(request.url))
+        for name, value in outgoing().items():
+            request.headers.setdefault(name, value)
         if not isinstance(request.stream, AsyncIterable):
             raise TypeError("the request's body must be readable asynchronously")
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llamakit.core.config import nearest
+from llamakit.core.config import Secret, nearest
 from llamakit.core.errors import ConfigError
 from llamakit.providers.specs import Api
 from llamakit.stack.run_config import ServeConfig
@@ -19,6 +19,7 @@ from llamakit.stack.storage import LOCAL, check_target
 
 VERSION = 1
 """Version of the file's form."""
+MAX_KEPT_SPANS = 10_000_000
 LOCAL_INFERENCE = "inline::local"
 """Type of the provider whose models are files of this machine."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -115,6 +116,28 @@ class TelemetryConfig:
 
     json_logs: bool = False
     """One JSON object a log line."""
+    otlp_endpoint: str | None = None
+    """Where traces and metrics go by OTLP over HTTP, such as http://localhost:4318; nothing of what is said."""
+    otlp_headers: Mapping[str, Secret] = field(default_factory=dict, repr=False)
+    """Headers for it, such as a key."""
+    service_name: str = "llamakit"
+    """What the server calls itself there."""
+    sample: float = 1.0
+    """Part of the traces that is recorded; a caller that brings a trace decides for itself."""
+    export_s: float = 10.0
+    """Seconds between two sendings."""
+    keep_spans: int = 0
+    """Spans that are kept in the database for `/v1/telemetry`, the oldest leaving first; 0 keeps none."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sample <= 1:
+            raise ConfigError(f"telemetry.sample must be in [0, 1], got {self.sample!r}")
+        if not 0.05 <= self.export_s <= 3600:
+            raise ConfigError(f"telemetry.export_s must be in [0.05, 3600] seconds, got {self.export_s!r}")
+        if not 0 <= self.keep_spans <= MAX_KEPT_SPANS:
+            raise ConfigError(f"telemetry.keep_spans must be in [0, {MAX_KEPT_SPANS}], got {self.keep_spans!r}")
+        if self.otlp_endpoint is not None and not self.otlp_endpoint.startswith(("http://", "https://")):
+            raise ConfigError("telemetry.otlp_endpoint is an http(s) address such as http://localhost:4318")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
