@@ -14,6 +14,8 @@ from llamakit.agents.loop import Approve, CallTools, Check, Ended, Infer, Inferr
 from llamakit.core.messages import ToolCall
 
 MAX_PARALLEL = 16
+Call = Callable[[ToolCall, float], Awaitable[ToolOutcome]]
+"""One call within so many seconds; a failing tool is an outcome, what it raises ends the turn."""
 
 
 async def nothing_to_say(check: Check) -> str | None:
@@ -35,8 +37,7 @@ class Means:
     """How needs are met."""
 
     infer: Callable[[Infer], Awaitable[Inferred]]
-    call: Callable[[ToolCall, float], Awaitable[ToolOutcome]]
-    """One call within so many seconds; a failing tool is an outcome, what it raises ends the turn."""
+    call: Call
     check: Callable[[Check], Awaitable[str | None]] = nothing_to_say
     approve: Callable[[Approve], Awaitable[Mapping[str, bool]]] = nobody_to_ask
     tell: Callable[[Need, Reply], Awaitable[None]] = told_to_nobody
@@ -70,9 +71,7 @@ async def _met(need: Need, means: Means) -> Reply:
             return await call_together(need, means.call)
 
 
-async def call_together(
-    need: CallTools, call: Callable[[ToolCall, float], Awaitable[ToolOutcome]]
-) -> list[ToolOutcome]:
+async def call_together(need: CallTools, call: Call) -> list[ToolOutcome]:
     """The outcomes of a round of calls, run side by side, each within the time that is left."""
     places = asyncio.Semaphore(MAX_PARALLEL)
 
