@@ -1,4 +1,4 @@
-"""One checkpoint format -> another: any readable source to a GGUF file or a Hugging Face directory."""
+"""One checkpoint format -> another: any readable source to a GGUF file or a directory, plain or packed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import torch
 
-from llamakit.checkpoints.gguf_recipes import Quantization
+from llamakit.checkpoints.gguf_recipes import QUANTIZATIONS, Quantization
 from llamakit.checkpoints.gguf_write import save_gguf
 from llamakit.checkpoints.open import open_checkpoint
+from llamakit.checkpoints.packed_write import save_packed_directory
 from llamakit.checkpoints.reader import Reader
 from llamakit.checkpoints.save import save_hf
 from llamakit.checkpoints.weights import Progress
 from llamakit.core.errors import ConfigError, TokenizerError
+from llamakit.quant.schemes import SCHEMES
 from llamakit.text.gguf_tokenizer import GgufTokenizer, fields_of
 from llamakit.text.gguf_vocab import TokenizerFields
 from llamakit.text.spm import NORMAL
@@ -27,13 +29,15 @@ class Converted:
 
     path: Path
     notes: tuple[str, ...]
+    has_template: bool
+    """Whether the result says by itself how its prompts look."""
 
 
 def convert(
     source: str | Path,
     target: str | Path,
     *,
-    quantization: Quantization | None = None,
+    quantization: str | None = None,
     dtype: torch.dtype | None = None,
     name: str | None = None,
     force: bool = False,
@@ -41,24 +45,24 @@ def convert(
 ) -> Converted:
     """Write the checkpoint at `source` as `target`: a GGUF file if it ends in .gguf, else a directory.
 
-    `quantization` is for GGUF, `dtype` for directories. The target appears whole or not at all; an existing
+    `quantization` is a recipe of GGUF for a file, or a scheme of `quant.schemes` for a directory of packed weights;
+    `dtype` is for directories of plain ones. The target appears whole or not at all; an existing
     one is replaced only with `force`. Raises `CheckpointError` for a bad source, `ConfigError` for a bad wish.
     """
     target = Path(target)
     to_gguf = target.suffix == ".gguf"
     if to_gguf and dtype is not None:
         raise ConfigError("a GGUF's precision is chosen by quantization (f32, f16, bf16, q8_0, ...), not by dtype")
-    if not to_gguf and quantization is not None:
-        raise ConfigError(f"{target}: quantized weights are written as GGUF; name the target *.gguf or choose a dtype")
+    recipe = None if quantization is None else _checked(quantization, target, to_gguf, dtype)
     with open_checkpoint(source) as reader:
         template = reader.metadata().chat_template
-        notes = _notes(reader, template)
+        notes = _notes(reader, template, quantization)
         if to_gguf:
             save_gguf(
                 reader,
                 reader.config(),
                 target,
-                quantization=quantization,
+                quantization=recipe,
                 generation=reader.generation(),
                 tokenizer=_fields(reader),
                 chat_template=template,
@@ -66,6 +70,8 @@ def convert(
                 force=force,
                 progress=progress,
             )
+        elif quantization is not None:
+            save_packed_directory(reader, target, quantization, force=force, progress=progress)
         else:
             save_hf(
                 reader,
@@ -78,7 +84,26 @@ def convert(
                 force=force,
                 progress=progress,
             )
-    return Converted(path=target, notes=notes)
+    return Converted(path=target, notes=notes, has_template=template is not None)
+
+
+def _checked(quantization: str, target: Path, to_gguf: bool, dtype: torch.dtype | None) -> Quantization | None:
+    """The recipe of GGUF with this name, or None for a scheme of packed directories; refuses what does not fit."""
+    recipe: Quantization | None = next((known for known in QUANTIZATIONS if known == quantization), None)
+    if recipe is None and quantization not in SCHEMES:
+        known = f"{', '.join(QUANTIZATIONS)} (GGUF) and {', '.join(SCHEMES)} (a directory of packed weights)"
+        raise ConfigError(f"no quantization {quantization!r}; there are {known}")
+    if to_gguf and recipe is None:
+        raise ConfigError(
+            f"{target}: {quantization} is written as a directory; leave out .gguf, or choose q4_0 or q8_0"
+        )
+    if not to_gguf and recipe is not None:
+        raise ConfigError(
+            f"{target}: {quantization} is written as GGUF; name the target *.gguf, or choose int4 or int8"
+        )
+    if recipe is None and dtype is not None:
+        raise ConfigError(f"{quantization} decides how weights are stored; leave out the dtype")
+    return recipe
 
 
 def _fields(reader: Reader) -> TokenizerFields | None:
@@ -103,8 +128,10 @@ def _with_scores(fields: TokenizerFields) -> TokenizerFields:
     return replace(fields, scores=[-float(next(ranks)) if kind == NORMAL else 0.0 for kind in kinds])
 
 
-def _notes(reader: Reader, template: str | None) -> tuple[str, ...]:
+def _notes(reader: Reader, template: str | None, quantization: str | None) -> tuple[str, ...]:
     notes = []
+    if reader.is_quantized() and quantization not in (None, "f32", "f16", "bf16"):
+        notes.append(f"{reader.path} is quantized already; rounding again loses more than rounding the original once")
     if reader.tokenizer_source() is None:
         notes.append(f"{reader.path} has no tokenizer, so the result has none: text cannot be encoded with it alone")
     elif template is None:

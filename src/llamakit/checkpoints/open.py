@@ -9,6 +9,7 @@ from llamakit.checkpoints.gguf_file import MAGIC
 from llamakit.checkpoints.hf import INDEX_NAME, HfReader, read_index
 from llamakit.checkpoints.meta import SHARD
 from llamakit.checkpoints.meta_quantized import open_meta
+from llamakit.checkpoints.packed import PACKED_NAME, PackedReader
 from llamakit.checkpoints.reader import Reader
 from llamakit.core.errors import CheckpointError
 
@@ -40,6 +41,8 @@ def _open_directory(path: Path) -> Reader:
     entries = sorted(entry.name for entry in path.iterdir())
     safetensors = [name for name in entries if name.endswith(".safetensors") and not SHARD.fullmatch(name)]
     ggufs = [name for name in entries if name.endswith(".gguf")]
+    if "config.json" in entries and PACKED_NAME in entries:
+        return PackedReader(path)
     if "config.json" in entries and "model.safetensors" in entries:
         return HfReader(path, [path / "model.safetensors"])
     if "config.json" in entries and INDEX_NAME in entries:

@@ -30,7 +30,7 @@ class StoredMatrix:
     correction: LowRank | None = None
 
 
-Kind = Literal["hf", "meta", "gguf"]
+Kind = Literal["hf", "meta", "gguf", "packed"]
 TokenizerSource = Path | TokenizerFields | None
 """A directory with tokenizer files, the fields embedded in the file, or nothing."""
 

@@ -68,10 +68,10 @@ def save_hf(
             done += sum(map(math.prod, shapes.values())) * dtype.itemsize
         if len(shards) > 1:
             weight_map = {name: file_name for file_name, shapes in shards.items() for name in shapes}
-            _write_json(directory / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": weight_map})
-        _write_json(directory / "config.json", values)
-        _write_json(directory / "generation_config.json", generation_to_hf(generation))
-        _write_tokenizer(directory, tokenizer, chat_template)
+            write_json(directory / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": weight_map})
+        write_json(directory / "config.json", values)
+        write_json(directory / "generation_config.json", generation_to_hf(generation))
+        write_tokenizer_files(directory, tokenizer, chat_template)
     return path
 
 
@@ -104,7 +104,8 @@ def _shards(
     return {f"model-{i:05}-of-{len(groups):05}.safetensors": group for i, group in enumerate(groups, start=1)}
 
 
-def _write_tokenizer(directory: Path, tokenizer: TokenizerSource, chat_template: str | None) -> None:
+def write_tokenizer_files(directory: Path, tokenizer: TokenizerSource, chat_template: str | None) -> None:
+    """Copy or write what belongs to the tokenizer, its chat template included."""
     if isinstance(tokenizer, Path):
         for name in TOKENIZER_FILES:
             if (tokenizer / name).is_file():
@@ -116,5 +117,6 @@ def _write_tokenizer(directory: Path, tokenizer: TokenizerSource, chat_template:
         (directory / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
 
 
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """A small file of one object, for people, too."""
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

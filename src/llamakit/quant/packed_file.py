@@ -2,7 +2,8 @@
 
 Layout: `MAGIC`, the length of the header as 8 bytes little endian, the header as JSON, then the tensors, each at a
 multiple of 64 bytes from the start. The header names where the model came from (`source`); a file of another source
-is stale, not wrong. This is a cache of this package's own layout, not a format to exchange.
+is stale, not wrong. This is this package's own layout, tied to its kernels: a cache beside a checkpoint, or the weights
+in a directory of `llama quantize`. Whoever changes the layout of packed weights gives `MAGIC` another number.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -69,29 +70,103 @@ def load_packed(model: nn.Module, path: Path, source: str) -> bool:
     CheckpointError when the file is damaged or is not of this model.
     """
     try:
-        file = path.open("rb")
-    except FileNotFoundError:
+        file = PackedFile(path, source=source)
+    except (FileNotFoundError, OtherSource):
         return False
-    with file:
-        header, start = _read_header(file, path)
-        if header["source"] != source:
-            return False
-        size = file.seek(0, 2)
-        if size < start + header["bytes"]:
-            raise CheckpointError(f"{path} ends after {size} of {start + header['bytes']} bytes; delete it")
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    with suppress(OSError, ValueError):  # A hint: without it the pages come one by one.
-        pages.madvise(_MADV_POPULATE_READ)
-    view = _View(path, pages, start, header["bytes"])
-    try:
-        for entry in header["tensors"]:
-            _restore(model, entry, view)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} does not hold this model ({error}); delete it") from error
+    for name in file.names():
+        file.install(model, name)
     missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing[:5])} and {len(missing) - 1} more; delete it")
     return True
+
+
+class OtherSource(Exception):
+    """The file was packed from something else than was asked for."""
+
+
+class PackedFile:
+    """A mapped packed file: packed matrices and plain tensors by module or parameter name.
+
+    Raises FileNotFoundError without a file, OtherSource when `source` is given and differs, CheckpointError for a
+    damaged file. The file must not be changed in place while its tensors live.
+    """
+
+    def __init__(self, path: Path, *, source: str | None = None) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            header, start = _read_header(file, path)
+            if source is not None and header["source"] != source:
+                raise OtherSource(header["source"])
+            size = file.seek(0, 2)
+            if size < start + header["bytes"]:
+                raise CheckpointError(f"{path} ends after {size} of {start + header['bytes']} bytes; delete it")
+            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        with suppress(OSError, ValueError):  # A hint: without it the pages come one by one.
+            pages.madvise(_MADV_POPULATE_READ)
+        self._view = _View(path, pages, start, header["bytes"])
+        self._entries: dict[str, dict[str, Any]] = {}
+        with self._told():
+            for entry in header["tensors"]:
+                if not isinstance(entry["name"], str) or entry["name"] in self._entries:
+                    raise ValueError(f"the name {str(entry['name'])[:100]!r}")
+                self._entries[entry["name"]] = entry
+
+    def names(self) -> tuple[str, ...]:
+        """Names of modules whose matrix is packed, and of plain parameters."""
+        return tuple(self._entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of the tensor that the entry stands for."""
+        with self._told():
+            entry = self._entries[name]
+            found = [entry["columns"], entry["depth"]] if "bits" in entry else entry["shape"]
+            if not all(type(length) is int and length >= 0 for length in found):
+                raise ValueError(f"a tensor of shape {found}")
+            return tuple(found)
+
+    def bits(self, name: str) -> int | None:
+        """Of a packed matrix; None for a plain tensor."""
+        with self._told():
+            bits = self._entries[name].get("bits")
+            if bits not in (None, 4, 8):
+                raise ValueError(f"{name} has {bits!r} bits")
+            return bits
+
+    def num_bytes(self, name: str) -> int:
+        """Bytes of everything that the entry holds."""
+        weight, correction = (self.matrix(name), self.correction(name)) if self.bits(name) else (None, None)
+        if weight is None:
+            return _num_bytes(self.plain(name))
+        return weight.num_bytes + (0 if correction is None else _num_bytes(correction.down) + _num_bytes(correction.up))
+
+    def plain(self, name: str) -> Tensor:
+        """A plain tensor over the file's pages."""
+        with self._told():
+            entry = self._entries[name]
+            return self._view.tensor(entry["values"], entry["shape"], _DTYPES[entry["dtype"]])
+
+    def matrix(self, name: str) -> PackedWeight | GroupedWeight:
+        """A packed matrix over the file's pages."""
+        with self._told():
+            return _weight(self._entries[name], self._view)
+
+    def correction(self, name: str) -> LowRank | None:
+        """What an adapter adds to a packed matrix."""
+        with self._told():
+            return _correction(self._entries[name], self._view)
+
+    def install(self, model: nn.Module, name: str) -> None:
+        """Give one entry to a model."""
+        with self._told():
+            _restore(model, self._entries[name], self._view)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} does not hold this model ({error}); delete it") from error
 
 
 @dataclass(frozen=True)
@@ -186,13 +261,17 @@ def _restore(model: nn.Module, entry: Mapping[str, Any], view: _View) -> None:
     wanted = list(model.get_submodule(name).get_parameter("weight").shape)
     if wanted != [entry["columns"], entry["depth"]]:
         raise ValueError(f"{name} is {entry['columns']} by {entry['depth']}, wanted {wanted}")
-    correction = None
-    if "correction" in entry:
-        down, up = (view.tensor(entry[key], entry[f"{key}_shape"], dtype) for key in ("down", "up"))
-        if down.ndim != 2 or list(up.shape) != [entry["columns"], down.shape[0]] or down.shape[1] != entry["depth"]:
-            raise ValueError(f"{name} has a correction of {list(down.shape)} and {list(up.shape)}")
-        correction = LowRank(down=down, up=up, scale=float(entry["correction"]))
-    install(model, name, _weight(entry, view), dtype, correction)
+    install(model, name, _weight(entry, view), dtype, _correction(entry, view))
+
+
+def _correction(entry: Mapping[str, Any], view: _View) -> LowRank | None:
+    if "correction" not in entry:
+        return None
+    dtype = _DTYPES[entry["dtype"]]
+    down, up = (view.tensor(entry[key], entry[f"{key}_shape"], dtype) for key in ("down", "up"))
+    if down.ndim != 2 or list(up.shape) != [entry["columns"], down.shape[0]] or down.shape[1] != entry["depth"]:
+        raise ValueError(f"{entry['name']} has a correction of {list(down.shape)} and {list(up.shape)}")
+    return LowRank(down=down, up=up, scale=float(entry["correction"]))
 
 
 def _weight(entry: Mapping[str, Any], view: _View) -> PackedWeight | GroupedWeight:

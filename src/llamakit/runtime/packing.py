@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from llamakit.checkpoints.load import Loaded, load_model, load_shape
+from llamakit.checkpoints.load import STORED, Loaded, load_model, load_shape
+from llamakit.checkpoints.packed import PACKED_NAME
 from llamakit.core.config import data_home
 from llamakit.core.errors import CheckpointError
 from llamakit.models.llama import Llama
@@ -29,6 +30,8 @@ def load_quantized(
 
     Each matrix is packed as it is read: memory peaks at the packed weights and one matrix.
     """
+    if scheme == STORED and (path / PACKED_NAME).is_file():
+        return load_model(path, dtype=dtype, scheme=scheme, progress=progress)  # mapped as it is
     settings = (scheme, str(dtype))
     kept, source = packed_path(path, *settings), source_of(path, *settings)
     loaded = load_shape(path, dtype=dtype)

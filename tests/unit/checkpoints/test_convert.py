@@ -160,7 +160,7 @@ def test_precision_is_chosen_per_target(tmp_path: Path) -> None:
     assert load_model(small).metadata.quantization == "Q4_0"
     with pytest.raises(ConfigError, match="chosen by quantization"):
         convert(source, tmp_path / "d.gguf", dtype=torch.float32)
-    with pytest.raises(ConfigError, match=r"name the target \*\.gguf or choose a dtype"):
+    with pytest.raises(ConfigError, match=r"name the target \*\.gguf, or choose int4 or int8"):
         convert(source, tmp_path / "d", quantization="q8_0")
 
 
