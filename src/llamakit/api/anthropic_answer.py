@@ -23,8 +23,13 @@ from llamakit.core.messages import (
     Usage,
 )
 
-StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
-_REASONS: dict[str, StopReason] = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
+_REASONS: dict[str, StopReason] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+}
 
 
 class WireUsage(Wire):

@@ -38,6 +38,7 @@ _STOP_REASONS: dict[str, LlamaStackStopReason] = {
     "stop": "end_of_turn",
     "tool_calls": "end_of_message",
     "length": "out_of_tokens",
+    "content_filter": "end_of_turn",
 }
 
 

@@ -90,6 +90,8 @@ class ResponseWriter:
         self.usage = Usage()
         self.is_cut = False
         """Whether the last turn ended for want of tokens."""
+        self.is_withheld = False
+        """Whether a guard withheld the last turn, or the rest of it."""
         self._offered = offered
         self._include = include
         self._with_logprobs = with_logprobs
@@ -120,7 +122,7 @@ class ResponseWriter:
                 yield from self._call(event)
             case Finish():
                 reason = finish_reason(event, called_tools=bool(self._calls))
-                self.is_cut = reason == "length"
+                self.is_cut, self.is_withheld = reason == "length", reason == "content_filter"
                 if not self._has_written and self._open is None:
                     yield from self._open_message()
                 yield from self._close(is_last=True)
@@ -195,9 +197,11 @@ class ResponseWriter:
         """The last event of an answer that came to its end, whole or cut."""
         self.resource["completed_at"] = completed_at
         self.resource["usage"] = usage_body(self.usage)
-        if self.is_cut:
-            self.resource["incomplete_details"] = {"reason": "max_output_tokens"}
-        status = "incomplete" if self.is_cut else "completed"
+        is_incomplete = self.is_cut or self.is_withheld
+        if is_incomplete:
+            reason = "content_filter" if self.is_withheld else "max_output_tokens"
+            self.resource["incomplete_details"] = {"reason": reason}
+        status = "incomplete" if is_incomplete else "completed"
         yield self._about(f"response.{status}", status=status)
 
     def fail(self, code: str, message: str) -> Iterator[Event]:
@@ -321,7 +325,7 @@ class ResponseWriter:
         opened, self._open = self._open, None
         if opened is None:
             return
-        status = "incomplete" if is_last and self.is_cut else "completed"
+        status = "incomplete" if is_last and (self.is_cut or self.is_withheld) else "completed"
         self._settle(opened, status)
         if opened.offered is None:
             opened.item["phase"] = "final_answer" if is_last else "commentary"

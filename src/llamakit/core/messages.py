@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 
-FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
+"""`content_filter`: a guard withheld the answer, or the rest of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,7 @@ class Api(StrEnum):
 
     inference = "inference"
     tools = "tools"
+    safety = "safety"
 
 
 Build = Callable[[Mapping[str, Any], Mapping[Api, Any]], Any]
@@ -103,6 +104,19 @@ BUILT_IN: tuple[ProviderSpec, ...] = (
         name="remote::wolfram-alpha",
         target="llamakit.providers.remote.tools.wolfram_alpha:build",
         summary="Wolfram|Alpha: computed answers to short questions.",
+    ),
+    ProviderSpec(
+        api=Api.safety,
+        name="inline::llama-guard",
+        target="llamakit.providers.inline.safety.llama_guard:build",
+        needs=(Api.inference,),
+        summary="Shields by Llama Guard, or any other model that is served here.",
+    ),
+    ProviderSpec(
+        api=Api.safety,
+        name="inline::word-list",
+        target="llamakit.providers.inline.safety.word_list:build",
+        summary="Shields by lists of words, without a model.",
     ),
     ProviderSpec(
         api=Api.tools,

@@ -40,8 +40,22 @@ class Shield(Protocol):
         """What it is registered as."""
         ...
 
-    async def check(self, messages: Sequence[Message]) -> Violation | None:
-        """The violation, or None where there is none. An error means that it could not judge."""
+    async def check(self, messages: Sequence[Message], *, salt: str = "") -> Violation | None:
+        """The violation, or None where there is none. An error means that it could not judge.
+
+        `salt`: of the tenant who is judged; a judge that caches prompts shares them within one salt only.
+        """
+        ...
+
+
+class ShieldProvider(Protocol):
+    """Makes shields of one kind."""
+
+    def shield(self, name: str, resource: str | None, params: Mapping[str, Any]) -> Shield:
+        """The shield registered as `name`, over `resource` (such as the model it asks).
+
+        Raises `InvalidRequest` for settings it cannot honour. Asks nobody.
+        """
         ...
 
 
@@ -64,17 +78,20 @@ class Shields:
             raise ConfigError(f"two shields have the same name: {', '.join(names)}; name each once")
         self._shields = tuple(shields)
 
-    async def check(self, messages: Sequence[Message]) -> Violation | None:
+    def __bool__(self) -> bool:
+        return bool(self._shields)
+
+    async def check(self, messages: Sequence[Message], *, salt: str = "") -> Violation | None:
         """The first violation by the order of the shields, all of them asked at the same time."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_judged(guarded, messages)) for guarded in self._shields]
+            tasks = [group.create_task(_judged(guarded, messages, salt)) for guarded in self._shields]
         return next((violation for task in tasks if (violation := task.result()) is not None), None)
 
 
-async def _judged(guarded: Guarded, messages: Sequence[Message]) -> Violation | None:
+async def _judged(guarded: Guarded, messages: Sequence[Message], salt: str) -> Violation | None:
     try:
         async with asyncio.timeout(guarded.seconds):
-            return await guarded.shield.check(messages)
+            return await guarded.shield.check(messages, salt=salt)
     except (LlamakitError, OSError, TimeoutError) as error:
         if guarded.fails_open:
             return None

@@ -13,6 +13,7 @@ ALWAYS = "health"
 """Whether a server is there is always told."""
 _MEANS = {
     Api.inference: ("chat", "completions", "embeddings", "models", "tokens"),
+    Api.safety: ("moderations", "shields"),
 }
 """What the name of a provider's API stands for, where its operations have names of their own."""
 

@@ -20,15 +20,18 @@ from llamakit.stack.conversations import Conversations
 from llamakit.stack.distribution import LOCAL_INFERENCE, Distribution
 from llamakit.stack.embedders import Embedders
 from llamakit.stack.files import Files
+from llamakit.stack.guarded import GuardedRouter
 from llamakit.stack.housekeeping import EXPIRY_S, Housekeeping
 from llamakit.stack.keys import KeyBook
 from llamakit.stack.library import Library
+from llamakit.stack.moderations import Moderations
 from llamakit.stack.prompts import Prompts
 from llamakit.stack.providers import Providers, build_providers
 from llamakit.stack.registered_models import RegisteredModels
 from llamakit.stack.responses import Responses
 from llamakit.stack.router import InferenceRouter, Route
 from llamakit.stack.schema import STEPS
+from llamakit.stack.shields import FixedShield, ShieldBook, fixed_shields, guards_of, with_default_safety
 from llamakit.stack.storage import TEMPORARY, Storage
 from llamakit.stack.telemetry import Traces
 from llamakit.stack.tool_groups import ToolGroups
@@ -55,6 +58,8 @@ class Stack:
     """What it was built from: a part reads its own section of it."""
     providers: Providers = field(default_factory=Providers)
     """Every provider by API and id: a part takes those of its own API."""
+    fixed_shields: Mapping[str, FixedShield] = field(default_factory=dict)
+    """Shields of the distribution, which are everybody's."""
     background: Background = field(init=False)
     """Work that goes on without its client."""
     responses: Responses = field(init=False)
@@ -63,6 +68,8 @@ class Stack:
     chats: StoredChats = field(init=False)
     """Chat completions that were asked to be kept."""
     batches: Batches = field(init=False)
+    shields: ShieldBook = field(init=False)
+    moderations: Moderations = field(init=False)
     files: Files = field(init=False)
     uploads: Uploads = field(init=False)
     embedders: Embedders = field(init=False)
@@ -88,6 +95,7 @@ class Stack:
         chunks = Chunks(self.storage, embedders)
         stores, uploads = VectorStores(self.storage, files, embedders, chunks), Uploads(self.storage, files)
         groups = ToolGroups(self.storage, tools, fixed_groups(self.distribution))
+        shields = ShieldBook(self.storage, self.providers.of(Api.safety), self.fixed_shields)
         housekeeping = Housekeeping(self.storage)
         housekeeping.every(EXPIRY_S, "expired files", files.expire)
         housekeeping.every(EXPIRY_S, "expired uploads", uploads.expire)
@@ -99,6 +107,8 @@ class Stack:
             "prompts": Prompts(self.storage),
             "chats": StoredChats(self.storage),
             "batches": Batches(self.storage, background, files),
+            "shields": shields,
+            "moderations": Moderations(shields),
             "files": files,
             "embedders": embedders,
             "uploads": uploads,
@@ -175,16 +185,20 @@ def build_stack(distribution: Distribution) -> Stack:
     def inference(providers: Providers) -> InferenceRouter:
         return InferenceRouter(providers.of(Api.inference), _routes(distribution))
 
-    distribution = with_default_tools(distribution)
+    distribution = with_default_safety(with_default_tools(distribution))
     providers, doors = build_providers(distribution, {Api.inference: inference})
     is_local = any(entry.provider_type == LOCAL_INFERENCE for entry in distribution.of(Api.inference))
+    shields = fixed_shields(distribution, providers.of(Api.safety))
+    before, behind = (guards_of(distribution, shields, side) for side in ("input", "output"))
+    router = doors[Api.inference]
     return Stack(
-        inference=doors[Api.inference],
+        inference=GuardedRouter(router, before, behind) if before or behind else router,
         default_models=tuple(model.model_id for model in distribution.models if model.model_type == "llm"),
         library=Library() if is_local else None,
         storage=Storage(distribution.storage.database, STEPS),
         distribution=distribution,
         providers=providers,
+        fixed_shields=shields,
     )
 
 

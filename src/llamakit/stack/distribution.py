@@ -70,6 +70,10 @@ class ShieldEntry:
     provider_shield_id: str | None = None
     """What the provider knows it by, such as the model it asks."""
     params: Mapping[str, Any] = field(default_factory=dict)
+    guards: tuple[Literal["input", "output"], ...] = ()
+    """Where it stands before every model (`input`: what is asked) or behind it (`output`: what is answered)."""
+    fails_open: bool = False
+    """As a guard: let through what it cannot judge. False: a shield that is down stops every answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from llamakit.stack.prompts import create_prompts
 from llamakit.stack.registered_models import create_registered_models
 from llamakit.stack.response_rows import create_responses
 from llamakit.stack.telemetry import create_spans
+from llamakit.stack.shields import create_shields
 from llamakit.stack.tool_groups import create_tool_groups
 from llamakit.stack.uploads import create_uploads
 from llamakit.stack.usage import create_usage
@@ -38,6 +39,7 @@ STEPS: tuple[Migration, ...] = (
     create_batches,
     create_uploads,
     create_registered_models,
+    create_shields,
     create_agents,
     create_sessions,
     create_spans,

@@ -23,7 +23,7 @@ class Judge:
         self.verdict = verdict
         self.after = after
 
-    async def check(self, messages):
+    async def check(self, messages, *, salt=""):
         await asyncio.sleep(self.after)
         if isinstance(self.verdict, Exception):
             raise self.verdict
@@ -31,7 +31,7 @@ class Judge:
 
 
 def answering(text: str, seen: list | None = None) -> LlamaGuard:
-    async def answer(messages):
+    async def answer(messages, salt):
         if seen is not None:
             seen.append(list(messages))
         return text
@@ -83,7 +83,7 @@ async def test_what_has_no_words_is_not_sent_to_a_judge_of_words():
 async def test_a_policy_of_ones_own_is_in_the_prompt():
     prompts = []
 
-    async def go_on(prompt):
+    async def go_on(prompt, salt):
         prompts.append(prompt)
         return "unsafe\nS1"
 

@@ -80,7 +80,7 @@ ANSWERS = [
     ("GET", "/health", None, WireHealth),
     ("GET", "/", None, WireLanding),
 ]
-KEPT = ("responses", "conversations", "prompts", "batches", "stored chat", "files", "uploads", "vector stores")
+KEPT = ("responses", "conversations", "prompts", "batches", "shields", "moderations", "stored chat", "files", "uploads", "vector stores")
 
 
 @asynccontextmanager

@@ -168,7 +168,7 @@ class GuardFormat:
     def _write(self, messages: Sequence[Message], policy: Mapping[str, Category], options: FormatOptions) -> Script:
         check_messages(self.name, messages, options)
         check_turns(self.name, messages, system=False)
-        body = _body(messages, policy, is_first_release=self.name == "guard1", hf=options.flavour == "hf")
+        body = task_text(messages, policy, is_first_release=self.name == "guard1", hf=options.flavour == "hf")
         script = Script(self.tokenizer)
         script.control(self.release.bos)
         if self.release.wrapper == "instruction":
@@ -188,8 +188,10 @@ class GuardFormat:
         return script
 
 
-def _body(messages: Sequence[Message], policy: Mapping[str, Category], *, is_first_release: bool, hf: bool) -> str:
-    """The prompt's text; "according our" is how the models know it."""
+def task_text(
+    messages: Sequence[Message], policy: Mapping[str, Category], *, is_first_release: bool = False, hf: bool = False
+) -> str:
+    """The prompt's text, also for a model that is no guard by training; "according our" is how the guards know it."""
     role = _label(messages[-1])
     turns = [f"{_label(message)}: {message.text.strip() if hf else message.text}" for message in messages]
     judged = f"{role} in the" if is_first_release else f"ONLY THE LAST {role} message in the"
