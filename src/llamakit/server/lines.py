@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from llamakit.api import openai_chat, openai_responses, openai_sampling
+from llamakit.api.moderations import WireModerationRequest
 from llamakit.api.openai_completions import WireCompletionRequest
 from llamakit.api.openai_embeddings import WireEmbeddingRequest
 from llamakit.api.wire import Wire, read
@@ -34,6 +35,7 @@ class BatchLines:
             "/v1/completions": self._completion,
             "/v1/embeddings": self._embedding,
             "/v1/responses": self._response,
+            "/v1/moderations": self._moderation,
         }
 
     async def answer(self, endpoint: str, body: Mapping[str, Any], asker: Asker) -> Answered:
@@ -65,6 +67,10 @@ class BatchLines:
         responses = self._service.stack.responses
         plan = await responses.prepare(exchange.principal.name, wire, exchange.principal.salt)
         return await responses.whole(exchange.principal.name, plan, self._service.metered_alone)
+
+    async def _moderation(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
+        wire = self._read(WireModerationRequest, body, exchange)
+        return await self._service.stack.moderations.create(exchange.principal.name, wire)
 
     def _read(
         self,
