@@ -138,6 +138,7 @@ def build_service_app(service: Service) -> FastAPI:
         finally:
             await service.guard.aclose()
             await service.stack.aclose()
+            await service.telemetry.aclose()
 
     app = FastAPI(
         title="llamakit",
@@ -160,7 +161,7 @@ def build_service_app(service: Service) -> FastAPI:
             expose_headers=CORS_EXPOSED,
         )
     app.add_middleware(OriginGuard, config=service.config)
-    app.add_middleware(Envelope, seen=service.metrics.seen)
+    app.add_middleware(Envelope, seen=service.metrics.seen, telemetry=service.telemetry)
     return app
 
 

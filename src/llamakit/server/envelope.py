@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llamakit.api.ids import is_plain_id, new_id
 from llamakit.server.dialects import dialect_of
 from llamakit.server.errors import error_response
-from llamakit.server.exchange import Exchange, attach
+from llamakit.server.exchange import REQUEST_ID, Exchange, attach
+from llamakit.server.telemetry import Telemetry
 
 log = logging.getLogger("llamakit.server.access")
 
@@ -32,9 +33,10 @@ Seen = Callable[[Exchange, float], None]
 class Envelope:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, *, seen: Seen) -> None:
+    def __init__(self, app: ASGIApp, *, seen: Seen, telemetry: Telemetry) -> None:
         self._app = app
         self._seen = seen
+        self._telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -49,6 +51,8 @@ class Envelope:
             dialect=dialect_of(scope["path"], headers),
         )
         attach(scope, exchange)
+        REQUEST_ID.set(exchange.id)
+        place = self._telemetry.begin(exchange, headers)
         started = time.monotonic()
 
         async def send_with_headers(message: Message) -> None:
@@ -66,7 +70,10 @@ class Envelope:
             if not exchange.status:
                 await response(scope, receive, send_with_headers)
         finally:
-            self._log(exchange, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            self._log(exchange, seconds)
+            self._telemetry.end(exchange, place, seconds)
+            REQUEST_ID.set("")
 
     def _log(self, exchange: Exchange, seconds: float) -> None:
         self._seen(exchange, seconds)

@@ -5,6 +5,7 @@ Holds no header, no key and no text of the request or the answer.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -35,6 +36,8 @@ class Principal:
 
 
 ANONYMOUS = Principal(name="local")
+REQUEST_ID: ContextVar[str] = ContextVar("llamakit request", default="")
+"""Id of the request that is being answered; for log lines of whoever does not know of requests."""
 
 
 @dataclass(kw_only=True, slots=True)

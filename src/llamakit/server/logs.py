@@ -8,6 +8,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from llamakit.core.tracing import current
+from llamakit.server.exchange import REQUEST_ID
+
 _LOGGERS = ("llamakit", "uvicorn")
 
 
@@ -53,7 +56,14 @@ def configure_logging(*, as_json: bool, level: int = logging.INFO, stream: TextI
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    return record.__dict__.get("facts", {})
+    """The record's own facts, and in which request and trace it was written."""
+    facts = dict(record.__dict__.get("facts", {}))
+    if REQUEST_ID.get():
+        facts.setdefault("request_id", REQUEST_ID.get())
+    context = current()
+    if context is not None:
+        facts |= {"trace_id": context.trace_id, "span_id": context.span_id}
+    return facts
 
 
 def _plain(value: object) -> str:

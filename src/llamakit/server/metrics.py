@@ -17,6 +17,7 @@ from llamakit import __version__
 from llamakit.api.inference import ModelStats
 from llamakit.core.messages import AnswerEvent, Done, Finish, PrefillProgress, TextDelta, ToolCallDelta
 from llamakit.server.exchange import Exchange
+from llamakit.server.telemetry import Telemetry
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -32,6 +33,8 @@ class Metrics:
 
     def __init__(self, stats: Callable[[], Sequence[ModelStats]]) -> None:
         self.registry = CollectorRegistry()
+        self.telemetry = Telemetry()
+        """Who is told of every generation beside these counters."""
         self.registry.register(_EngineCollector(stats))
         ProcessCollector(registry=self.registry)
 
@@ -86,6 +89,10 @@ class Meter:
         self._reasons: list[str] = []
         self._done: Done | None = None
         self._has_ended = False
+        self._first_s: float | None = None
+        self._generation = metrics.telemetry.generation(model, exchange)
+        self.span = self._generation.span
+        """The span of this generation, where one is recorded."""
         metrics.accepted.inc()
         metrics.in_work.inc()
 
@@ -96,7 +103,8 @@ class Meter:
                 now = time.monotonic()
                 if self._next_s is None:
                     self._next_s = self._metrics.next_s.labels(model_name=self._model)
-                    self._metrics.first_s.labels(model_name=self._model).observe(now - self._started)
+                    self._first_s = now - self._started
+                    self._metrics.first_s.labels(model_name=self._model).observe(self._first_s)
                 else:
                     self._next_s.observe(now - self._last)
                 self._last = now
@@ -117,6 +125,13 @@ class Meter:
         metrics.in_work.dec()
         metrics.ended.labels(outcome=outcome).inc()
         self._exchange.outcome = outcome
+        self._generation.end(
+            None if self._done is None else self._done.usage,
+            self._reasons,
+            fault if outcome == "failed" else None,
+            first_s=self._first_s,
+            last_s=None if self._first_s is None else self._last - self._started,
+        )
         if self._done is None:
             return
         usage, timings = self._done.usage, self._done.timings

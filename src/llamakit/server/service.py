@@ -14,6 +14,7 @@ from llamakit.api.inference import AnswerStream, ChatRequest, Inference
 from llamakit.api.limits import LIMITS, Limits
 from llamakit.api.wire import Wire
 from llamakit.core.messages import Answer, AnswerEvent, AnswerFold
+from llamakit.core.tracing import within
 from llamakit.server.body import read_wire
 from llamakit.server.dialects import OPENAI_EVENTS, Framing, framing_for
 from llamakit.server.exchange import Exchange, exchange_of
@@ -23,6 +24,7 @@ from llamakit.server.merge import merged
 from llamakit.server.metrics import Meter, Metrics
 from llamakit.server.routing import json_response
 from llamakit.server.sse import EventStream, Pieces
+from llamakit.server.telemetry import Telemetry, build_telemetry
 from llamakit.stack.build import Stack
 from llamakit.stack.run_config import ServeConfig
 
@@ -54,6 +56,7 @@ class Service:
     limits: Limits = LIMITS
     drain: Drain = field(default_factory=Drain)
     guard: Guard = field(init=False)
+    telemetry: Telemetry = field(init=False)
 
     @property
     def inference(self) -> Inference:
@@ -69,6 +72,8 @@ class Service:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guard", build_guard(self.config, self.stack))
+        object.__setattr__(self, "telemetry", build_telemetry(self.stack))
+        self.metrics.telemetry = self.telemetry
         self.stack.responses.background.chat = self.metered_alone
 
     def metered(self, request: Request) -> Callable[[ChatRequest], AnswerStream]:
@@ -151,9 +156,15 @@ async def _watched(stream: AnswerStream, metrics: Metrics, model: str, exchange:
     fault: BaseException | None = None
     try:
         async with aclosing(stream) as events:
-            async for event in events:
-                meter.see(event)
-                yield event
+            # Whom a provider asks it asks before its first event: that belongs below the span of this answer.
+            with within(meter.span):
+                first = await anext(events, None)
+            if first is not None:
+                meter.see(first)
+                yield first
+                async for event in events:
+                    meter.see(event)
+                    yield event
     except BaseException as raised:
         fault = raised
         raise
