@@ -194,12 +194,25 @@ class VectorStores:
         await self._touch(owner, row)
 
     async def query_chunks(
-        self, owner: str, store: str, query: str, *, limit: int = 10, mode: Mode = "vector", threshold: float = 0.0
+        self,
+        owner: str,
+        store: str,
+        query: str,
+        *,
+        limit: int = 10,
+        mode: Mode = "vector",
+        threshold: float = 0.0,
+        fusion: Fusion | None = None,
     ) -> Sequence[index.Found]:
         """The best chunks with all that is kept of them, their metadata too."""
         await self._row(owner, store)
-        found = await self._search.chunks(owner, store, query, limit, mode)
+        found = await self._search.chunks(owner, store, query, limit, mode, fusion=fusion)
         return [result for result in found if result.score >= threshold][:limit]
+
+    async def embedding_of(self, owner: str, store: str) -> tuple[str, int]:
+        """The model that makes a store's vectors, and how long they are."""
+        row = await self._row(owner, store)
+        return row["embedder"], row["dimension"]
 
     async def expire(self) -> int:
         """Drop the chunks of the stores of everybody that nobody used for too long; how many."""
