@@ -16,7 +16,7 @@ _ISO = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
 _NUMBER = r"(\d{1,2})(?:st|nd|rd|th)?"
 _DAY_MONTH = re.compile(rf"{_NUMBER}(?: of)? ([a-z]+)\.?(?:,? (\d{{4}}))?")
 _MONTH_DAY = re.compile(rf"([a-z]+)\.? {_NUMBER}(?:,? (\d{{4}}))?")
-_CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?\s*(am|pm|a\.m\.|p\.m\.)?(?: o'?clock)?")
+_CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?\s*(am|pm|a\.m\.?|p\.m\.?)?(?: o'?clock)?")
 _NEAR = {"today": 0, "tonight": 0, "this evening": 0, "tomorrow": 1, "the day after tomorrow": 2}
 
 
@@ -31,7 +31,7 @@ def read_day(text: str, today: date) -> date:
     if said == "next week":
         return monday
     is_next = said.startswith("next ")
-    name = said.removeprefix("next ").partition(",")[0]
+    name = said.removeprefix("next ")
     for number, day in enumerate(_DAYS):
         if name in (day, day[:3], day[:4]):
             return monday + timedelta(days=number) if is_next else today + timedelta(days=_until(today, number))

@@ -17,16 +17,16 @@ from llamakit.hub import embedded
 
 MAX_FILE_BYTES = 1 << 20
 THREAD = """\
-Anna: Hi everyone!
-Ben: Hello!
-Anna: The team meeting is on Friday at 3 pm at the library.
-Ben: Sounds good!
-Clara: Ben, can you send the slides by Thursday?
-Ben: Sure.
-Clara: I'll book the meeting room.
-Anna: Thanks!
-Ben: My train is delayed by 20 minutes.
-Clara: Oh no!
+Maria: Hi everyone!
+Tom: Hello!
+Maria: Are you free for the team meeting on Friday at 3 pm?
+Tom: Sounds good!
+Ana: Great.
+Maria: Hey Tom, would you mind? We need you to send the slides by Thursday.
+Tom: On it!
+Ana: I'll print the agenda before Friday.
+Tom: Thanks!
+Ana: See you!
 """
 EVENT = "team meeting"
 """What the thread above plans."""
