@@ -19,6 +19,7 @@ from tests.serving import chat_body, echo_stack, events_of, served
 from llamakit.api.limits import Limits
 from llamakit.core.errors import ConfigError
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
+from llamakit.server import certificates
 from llamakit.server.serve import serve
 from llamakit.stack.distribution import single
 from llamakit.stack.run_config import ServeConfig
@@ -168,6 +169,7 @@ def test_pings_keep_a_slow_start_open():
 SERVE = """
 import sys
 from llamakit.server.logs import configure_logging
+from llamakit.server import certificates
 from llamakit.server.serve import serve
 from llamakit.stack.distribution import single
 from llamakit.stack.run_config import ServeConfig
@@ -268,3 +270,32 @@ def certificate(directory: Path) -> tuple[Path, Path]:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("openssl is not here")
     return cert, key
+
+
+def test_a_renewed_certificate_is_taken_and_old_tls_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(certificates, "CHECK_S", 0.05)
+    cert, key = certificate(tmp_path)
+    (tmp_path / "new").mkdir()
+    new_cert, new_key = certificate(tmp_path / "new")
+    with served(tls_cert=str(cert), tls_key=str(key)) as server:
+
+        def seen() -> str:
+            return ssl.get_server_certificate(("127.0.0.1", server.port)).strip()
+
+        first = seen()
+        old = ssl.create_default_context(cafile=str(cert))
+        with httpx2.Client(verify=old) as client:
+            assert client.get(f"https://localhost:{server.port}/health").status_code == 200
+            cert.write_bytes(new_cert.read_bytes())  # half a pair is not taken
+            time.sleep(0.3)
+            assert seen() == first
+            key.write_bytes(new_key.read_bytes())
+            until(lambda: seen() != first)
+            # The connection from before goes on.
+            assert client.get(f"https://localhost:{server.port}/health").status_code == 200
+        assert seen() == new_cert.read_text().strip()
+        weak = ssl.create_default_context(cafile=str(cert))
+        weak.maximum_version = ssl.TLSVersion.TLSv1_2
+        weak.set_ciphers("AES128-SHA:AES256-SHA:ECDHE-RSA-AES128-SHA")
+        with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", server.port)) as plain:
+            weak.wrap_socket(plain, server_hostname="localhost")

@@ -73,6 +73,16 @@ def command(
             help="Where objects are kept: local, sqlite:PATH, :memory: or a PostgreSQL URL (better in LLAMA_STORAGE).",
         ),
     ] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(help="A tool to offer, such as code-interpreter or tavily-search; may be repeated."),
+    ] = None,
+    mcp: Annotated[
+        list[str] | None, typer.Option(help="An MCP server, NAME=URL or NAME=COMMAND; may be repeated.")
+    ] = None,
+    mcp_host: Annotated[
+        list[str] | None, typer.Option(help="Host whose MCP servers requests may name; none by default.")
+    ] = None,
     tls_cert: Annotated[str | None, typer.Option(help="PEM file of the certificate chain; switches TLS on.")] = None,
     tls_key: Annotated[str | None, typer.Option(help="PEM file of its private key.")] = None,
     tls_client_ca: Annotated[
@@ -80,6 +90,15 @@ def command(
     ] = None,
     drain: Annotated[str | None, typer.Option(help="Time that running answers get when stopping, such as 30s.")] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="One JSON object a log line.")] = False,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--otlp-endpoint",
+            envvar="LLAMA_OTLP_ENDPOINT",
+            show_envvar=False,
+            help="Send traces and metrics there by OTLP over HTTP, such as http://localhost:4318.",
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
     provider: Annotated[
         str | None, typer.Option(help="Who computes instead: a row of `llama stack list-providers inference`.")
@@ -98,6 +117,7 @@ def command(
     flags |= {"dtype": dtype, "quantize": quantize, "keep_alive": keep_alive}
     loaded = load(Settings, file=config_path(), flags=flags)
     settings, told = loaded.value, {name for name, source in loaded.sources.items() if source != "default"}
+    from llamakit.cli.serve_tools import with_tools
     from llamakit.cli.starting import start
     from llamakit.stack.distribution_file import load as load_distribution
 
@@ -116,7 +136,10 @@ def command(
     names = tuple(models or ((settings.model,) if "model" in told else ()))
     # The address is set below, together with the keys that an exposed one wants.
     base = load_distribution("local", {name: value for name, value in os.environ.items() if name != "LLAMA_HOST"})
-    distribution = _on_top(base, provider, names, wishes, server, storage, json_logs=json_logs)
+    telemetry = {"json_logs": json_logs or None, "otlp_endpoint": otlp_endpoint}
+    telemetry = {name: value for name, value in telemetry.items() if value is not None}
+    distribution = _on_top(base, provider, names, wishes, server, storage, telemetry)
+    distribution = with_tools(distribution, tool or (), mcp or (), mcp_host or ())
     start(distribution, offline=settings.offline, verbose=verbose)
 
 
@@ -127,8 +150,7 @@ def _on_top(
     wishes: dict[str, Any],
     server: dict[str, Any],
     storage: str | None,
-    *,
-    json_logs: bool,
+    telemetry: dict[str, Any],
 ) -> Distribution:
     """A distribution with what the flags say in the place of what it says."""
     from llamakit.providers.specs import Api
@@ -152,7 +174,7 @@ def _on_top(
         models=models,
         storage=base.storage if storage is None else replace(base.storage, database=storage),
         server=replace(base.server, **server),
-        telemetry=replace(base.telemetry, json_logs=True) if json_logs else base.telemetry,
+        telemetry=replace(base.telemetry, **telemetry),
     )
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llamakit import __version__
 from llamakit.api.limits import LIMITS, Limits
 from llamakit.server.apis import served
 from llamakit.server.classic import classic_paths
@@ -29,9 +28,11 @@ from llamakit.server.routes import (
     batches,
     health,
     llama_stack_agents,
+    llama_stack_evals,
     llama_stack_inference,
     llama_stack_inspect,
     llama_stack_tools,
+    llama_stack_vector_io,
     management,
     ollama,
     ollama_models,
@@ -70,9 +71,11 @@ ROUTES = (
     ollama,
     ollama_models,
     llama_stack_agents,
+    llama_stack_evals,
     llama_stack_inference,
     llama_stack_inspect,
     llama_stack_tools,
+    llama_stack_vector_io,
     management,
     health,
     openai_files,
@@ -91,7 +94,22 @@ CORS_HEADERS = (
 CORS_EXPOSED = ("x-request-id", "x-llamakit-ignored", "retry-after", *EXPOSED)
 
 
-def build_app(stack: Stack, config: ServeConfig, *, limits: Limits = LIMITS) -> FastAPI:
+class Application(Starlette):
+    """The ASGI application, which can tell what it serves."""
+
+    def __init__(self, operations: Sequence[Operation], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._operations = operations
+        self._document: dict[str, Any] | None = None
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made when it is first asked for."""
+        if self._document is None:
+            self._document = openapi_document(self._operations)
+        return self._document
+
+
+def build_app(stack: Stack, config: ServeConfig, *, limits: Limits = LIMITS) -> Application:
     """The ASGI application; closes the stack when it shuts down."""
     return build_service_app(
         Service(
@@ -103,21 +121,15 @@ def build_app(stack: Stack, config: ServeConfig, *, limits: Limits = LIMITS) -> 
     )
 
 
-def build_service_app(service: Service) -> FastAPI:
+def build_service_app(service: Service) -> Application:
     """The same from its parts, for whoever must hold them: the process that drains before it ends."""
     service.stack.batches.answer_with(BatchLines(service).answer)
     every = [operation for routes in ROUTES for operation in routes.operations(service)]
     operations = served(every, service.stack.distribution.apis)
     operations += classic_paths(operations)
-    document: dict[str, Any] = {}
-
-    def openapi() -> dict[str, Any]:
-        if not document:
-            document.update(openapi_document(operations))
-        return document
 
     async def show_document(_: Request) -> Response:
-        return json_response(openapi())
+        return json_response(app.openapi())
 
     operations.append(
         Operation(
@@ -131,7 +143,7 @@ def build_service_app(service: Service) -> FastAPI:
     )
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         try:
             await service.stack.start()
             yield
@@ -140,17 +152,8 @@ def build_service_app(service: Service) -> FastAPI:
             await service.stack.aclose()
             await service.telemetry.aclose()
 
-    app = FastAPI(
-        title="llamakit",
-        version=__version__,
-        lifespan=lifespan,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        exception_handlers={HTTPException: _no_route},
-    )
-    app.openapi = openapi
+    app = Application(operations, lifespan=lifespan, exception_handlers={HTTPException: _no_route})
+    app.router.redirect_slashes = False
     app.router.routes.extend(to_routes(operations, service.guard))
     if service.config.cors_origins:
         app.add_middleware(
@@ -161,11 +164,17 @@ def build_service_app(service: Service) -> FastAPI:
             expose_headers=CORS_EXPOSED,
         )
     app.add_middleware(OriginGuard, config=service.config)
-    app.add_middleware(Envelope, seen=service.metrics.seen, telemetry=service.telemetry)
+    app.add_middleware(
+        Envelope,
+        seen=service.metrics.seen,
+        telemetry=service.telemetry,
+        # On a loopback name a browser would hold every other server of this machine to it, too.
+        is_only_https=service.config.tls_cert is not None and service.config.is_exposed,
+    )
     return app
 
 
-def operations_of(app: FastAPI) -> list[Operation]:
+def operations_of(app: Application) -> list[Operation]:
     """Every operation of an application, read from its router."""
     return [route.operation for route in app.router.routes if isinstance(route, GuardedRoute)]
 

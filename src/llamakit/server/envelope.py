@@ -33,8 +33,9 @@ Seen = Callable[[Exchange, float], None]
 class Envelope:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, *, seen: Seen, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, *, seen: Seen, telemetry: Telemetry, is_only_https: bool = False) -> None:
         self._app = app
+        self._is_only_https = is_only_https
         self._seen = seen
         self._telemetry = telemetry
 
@@ -58,7 +59,10 @@ class Envelope:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                _add_headers(MutableHeaders(scope=message), exchange)
+                headers = MutableHeaders(scope=message)
+                _add_headers(headers, exchange)
+                if self._is_only_https:
+                    headers["strict-transport-security"] = "max-age=31536000"
             await send(message)
 
         try:

@@ -22,6 +22,7 @@ from llamakit.api.limits import LIMITS, Limits
 from llamakit.core.errors import ConfigError
 from llamakit.outbound.offline import shut
 from llamakit.server.app import build_service_app
+from llamakit.server.certificates import CIPHERS, Certificate, harden
 from llamakit.server.listen import address_of, listen, release
 from llamakit.server.metrics import Metrics
 from llamakit.server.protocol import protocol_class
@@ -75,18 +76,21 @@ async def serve_on(
             metrics=Metrics(stack.inference.stats),
             limits=limits,
         )
-        server = _Server(_uvicorn_config(service), service, address_of(config, bound), on_ready)
+        settings = _uvicorn_config(service)
+        server = _Server(settings, service, address_of(config, bound), on_ready)
         await stack.start()
         if config.preload:
             for model in stack.default_models:
                 await stack.inference.load(model)
         _check_memory(config)
-        stopper = asyncio.ensure_future(server.exit_when(stop)) if stop is not None else None
+        beside = [asyncio.ensure_future(server.exit_when(stop))] if stop is not None else []
+        if settings.ssl is not None:
+            beside.append(asyncio.ensure_future(Certificate(config, settings.ssl).watch()))
         try:
             await server.serve(sockets=[bound])
         finally:
-            if stopper is not None:
-                stopper.cancel()
+            for task in beside:
+                task.cancel()
     finally:
         await stack.aclose()
 
@@ -121,9 +125,12 @@ def _uvicorn_config(service: Service) -> uvicorn.Config:
         ssl_keyfile_password=config.tls_key_password.reveal() if config.tls_key_password else None,
         ssl_ca_certs=config.tls_client_ca,
         ssl_cert_reqs=ssl.CERT_REQUIRED if config.tls_client_ca else ssl.CERT_NONE,
+        ssl_ciphers=CIPHERS,
     )
     try:
         made.load()
+        if made.ssl is not None:
+            harden(made.ssl)
     except (OSError, ssl.SSLError) as fault:
         raise ConfigError(
             f"cannot use the certificate {config.tls_cert!r} with the key {config.tls_key!r}: {fault}"
