@@ -29,7 +29,10 @@ def with_default_tools(distribution: Distribution) -> Distribution:
     """The distribution with the tools that every server has, unless it names its own."""
     if Api.tools in distribution.providers or (distribution.apis and Api.tools not in distribution.apis):
         return distribution
-    return replace(distribution, providers={**distribution.providers, Api.tools: DEFAULT})
+    rows = DEFAULT
+    if distribution.server.offline:
+        rows = tuple(row for row in rows if not row.provider_type.startswith("remote::"))
+    return replace(distribution, providers={**distribution.providers, Api.tools: rows})
 
 
 def settings_of(distribution: Distribution, entry: ProviderEntry) -> dict[str, Any]:
