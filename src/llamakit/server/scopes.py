@@ -49,6 +49,7 @@ BY_TAG: dict[str, tuple[Scope, Scope]] = {
     "llama stack vector io": _OBJECTS,
     "llama stack agents": _OBJECTS,
     "llama stack datasets": _OBJECTS,
+    "llama stack scoring": _OBJECTS,
     "llama stack telemetry": (Scope.metrics, Scope.metrics),
     "admin": (Scope.admin, Scope.admin),
     "health": (Scope.metrics, Scope.admin),
@@ -56,6 +57,8 @@ BY_TAG: dict[str, tuple[Scope, Scope]] = {
 BY_NAME: dict[str, Scope] = {
     "createResponse": Scope.inference,
     "createBatch": Scope.inference,
+    "score": Scope.inference,
+    "scoreBatch": Scope.inference,
     "createAgentTurn": Scope.inference,
     "resumeAgentTurn": Scope.inference,
     "runShield": Scope.inference,

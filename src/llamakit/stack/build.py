@@ -17,6 +17,7 @@ from llamakit.stack.batches import Batches
 from llamakit.stack.chats import StoredChats
 from llamakit.stack.chunk_stores import Chunks
 from llamakit.stack.conversations import Conversations
+from llamakit.stack.datasets import Datasets
 from llamakit.stack.distribution import LOCAL_INFERENCE, Distribution
 from llamakit.stack.embedders import Embedders
 from llamakit.stack.files import Files
@@ -27,10 +28,12 @@ from llamakit.stack.library import Library
 from llamakit.stack.moderations import Moderations
 from llamakit.stack.prompts import Prompts
 from llamakit.stack.providers import Providers, build_providers
+from llamakit.stack.rag_tool import RagTool
 from llamakit.stack.registered_models import RegisteredModels
 from llamakit.stack.responses import Responses
 from llamakit.stack.router import InferenceRouter, Route
 from llamakit.stack.schema import STEPS
+from llamakit.stack.scoring import Scoring
 from llamakit.stack.shields import FixedShield, ShieldBook, fixed_shields, guards_of, with_default_safety
 from llamakit.stack.storage import TEMPORARY, Storage
 from llamakit.stack.telemetry import Traces
@@ -38,6 +41,7 @@ from llamakit.stack.tool_groups import ToolGroups
 from llamakit.stack.tool_providers import by_kind, fixed_groups, with_default_tools
 from llamakit.stack.uploads import Uploads
 from llamakit.stack.usage import UsageBook
+from llamakit.stack.vector_dbs import VectorDbs
 from llamakit.stack.vector_stores import VectorStores
 
 
@@ -77,6 +81,9 @@ class Stack:
     vector_stores: VectorStores = field(init=False)
     housekeeping: Housekeeping = field(init=False)
     """What expires goes; content that nothing names goes."""
+    vector_dbs: VectorDbs = field(init=False)
+    """Vector stores by names of Llama Stack's clients' own choice."""
+    rag_tool: RagTool = field(init=False)
     registered_models: RegisteredModels | None = field(init=False)
     """Names given to models while the server runs; None where a provider stands alone, without a router."""
     keys: KeyBook = field(init=False)
@@ -86,14 +93,18 @@ class Stack:
     tool_groups: ToolGroups = field(init=False)
     """Sets of tools by name."""
     agents: Agents = field(init=False)
+    datasets: Datasets = field(init=False)
+    scoring: Scoring = field(init=False)
 
     def __post_init__(self) -> None:
         tools = self._tools()
         hosted: dict[HostedKind, HostedTools] = {**by_kind(tools.values()), **self.hosted_tools}
         background, files = Background(self.storage), Files(self.storage)
-        embedders = Embedders(self.inference, lambda: self.model_or_default(None))
+        embedders = Embedders(self.inference, self.distribution.vector_stores.embedding_model)
         chunks = Chunks(self.storage, embedders)
         stores, uploads = VectorStores(self.storage, files, embedders, chunks), Uploads(self.storage, files)
+        dbs = VectorDbs(self.storage, stores, self.distribution.vector_stores.provider_id)
+        datasets = Datasets(self.storage, files)
         groups = ToolGroups(self.storage, tools, fixed_groups(self.distribution))
         shields = ShieldBook(self.storage, self.providers.of(Api.safety), self.fixed_shields)
         housekeeping = Housekeeping(self.storage)
@@ -113,6 +124,8 @@ class Stack:
             "embedders": embedders,
             "uploads": uploads,
             "vector_stores": stores,
+            "vector_dbs": dbs,
+            "rag_tool": RagTool(dbs),
             "housekeeping": housekeeping,
             "registered_models": RegisteredModels(self.storage, self.inference)
             if isinstance(self.inference, InferenceRouter)
@@ -121,6 +134,8 @@ class Stack:
             "usage": UsageBook(self.storage),
             "traces": Traces(self.storage, max_spans=self.distribution.telemetry.keep_spans),
             "tool_groups": groups,
+            "datasets": datasets,
+            "scoring": Scoring(self.storage, datasets),
             "agents": Agents(self.storage, self.inference, groups, self._judge),
         }
         for name, part in made.items():
@@ -163,6 +178,7 @@ class Stack:
         try:
             await self.housekeeping.aclose()
             await self.vector_stores.aclose()
+            await self.embedders.aclose()
             await self.background.aclose()
         finally:
             try:

@@ -8,17 +8,20 @@ from llamakit.stack.agents import create_agents
 from llamakit.stack.batch_rows import create_batches
 from llamakit.stack.chats import create_chats
 from llamakit.stack.conversations import create_conversations
+from llamakit.stack.datasets import create_datasets
 from llamakit.stack.files import create_files
 from llamakit.stack.items import create_items
 from llamakit.stack.keys import create_keys
 from llamakit.stack.prompts import create_prompts
 from llamakit.stack.registered_models import create_registered_models
 from llamakit.stack.response_rows import create_responses
-from llamakit.stack.telemetry import create_spans
 from llamakit.stack.shields import create_shields
+from llamakit.stack.telemetry import create_spans
+from llamakit.stack.scoring import create_scoring_functions
 from llamakit.stack.tool_groups import create_tool_groups
 from llamakit.stack.uploads import create_uploads
 from llamakit.stack.usage import create_usage
+from llamakit.stack.vector_dbs import create_vector_dbs
 from llamakit.stack.vector_tables import create_vector_stores
 from llamakit.storage.jobs import create_jobs
 from llamakit.storage.migrations import Migration
@@ -43,4 +46,7 @@ STEPS: tuple[Migration, ...] = (
     create_agents,
     create_sessions,
     create_spans,
+    create_vector_dbs,
+    create_datasets,
+    create_scoring_functions,
 )
