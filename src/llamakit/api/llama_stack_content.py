@@ -77,13 +77,13 @@ def to_parts(content: str | Wire | Sequence[Wire], param: str) -> tuple[Part, ..
     return tuple(_part(item, f"{param}[{index}]") for index, item in enumerate(content))
 
 
-def to_text(content: str | Wire | Sequence[Wire], param: str, why: str) -> str:
+def to_text(content: str | Wire | Sequence[Wire], param: str, why: str, *, between: str = "\n") -> str:
     """The text of content that may hold nothing else; `why` says who cannot read images."""
     parts = to_parts(content, param)
     for part in parts:
         if isinstance(part, ImagePart):
             raise InvalidRequest(f"{param}: {why} text, and no images", param=param)
-    return "\n".join(part.text for part in parts if isinstance(part, TextPart))
+    return between.join(part.text for part in parts if isinstance(part, TextPart))
 
 
 def from_parts(parts: Iterable[Part]) -> str | list[dict[str, Any]]:

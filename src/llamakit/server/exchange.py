@@ -72,3 +72,8 @@ def exchange_of(request: Request) -> Exchange:
     """The record of this request."""
     exchange: Exchange = request.scope["state"]["exchange"]
     return exchange
+
+
+def owner_of(request: Request) -> str:
+    """Whose things a request means."""
+    return exchange_of(request).principal.name

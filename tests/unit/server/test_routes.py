@@ -18,6 +18,7 @@ from llamakit.api.llama_stack_answer import (
     LlamaStackEmbeddings,
 )
 from llamakit.api.llama_stack_inspect import LlamaStackProviders, LlamaStackRoutes, LlamaStackVersion
+from llamakit.api.llama_stack_rerank import LlamaStackRerank
 from llamakit.api.management import WireLoaded, WireLoadedModel, WireUnloaded
 from llamakit.api.ollama_answer import OllamaChat, OllamaGenerated
 from llamakit.api.ollama_models import (
@@ -69,6 +70,7 @@ ANSWERS = [
     ("POST", "/v1/inference/completion", {"model_id": "echo", "content": "x"}, LlamaStackCompletion),
     ("POST", "/v1/inference/batch-completion", {"model_id": "echo", "content_batch": ["x"]}, LlamaStackCompletionBatch),
     ("POST", "/v1/inference/embeddings", {"model_id": "echo", "contents": ["x"]}, LlamaStackEmbeddings),
+    ("POST", "/v1/inference/rerank", {"model": "echo", "query": "x", "items": ["a"]}, LlamaStackRerank),
     ("GET", "/v1/providers", None, LlamaStackProviders),
     ("GET", "/v1/inspect/routes", None, LlamaStackRoutes),
     ("GET", "/v1/version", None, LlamaStackVersion),
@@ -112,8 +114,9 @@ async def test_every_route_is_in_the_document_and_in_this_table():
     rest |= changing
     # What is kept has a history, and is walked through in test_kept_objects.py.
     rest |= {(o.method, o.path) for o in operations_of(app) if o.tag in KEPT and o.alias_of is None}
-    # Tool groups want a server of tools, which test_llama_stack_tools.py brings.
-    rest |= {(o.method, o.path) for o in operations_of(app) if o.tag == "llama stack tools" and o.alias_of is None}
+    # Tool groups want a server of tools, and databases a history: each has a test_llama_stack_*.py of its own.
+    own_files = ("llama stack tools", "llama stack vector io")
+    rest |= {(o.method, o.path) for o in operations_of(app) if o.tag in own_files and o.alias_of is None}
     # An operation at a second path is the same operation; test_classic.py tells which those are.
     own = {(o.method, o.path) for o in operations_of(app) if o.alias_of is None}
     assert own == tested | rest

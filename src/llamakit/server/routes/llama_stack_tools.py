@@ -30,7 +30,7 @@ from llamakit.api.llama_stack_tool_groups import (
 from llamakit.api.llama_stack_tools import from_spec
 from llamakit.api.wire import found
 from llamakit.core.errors import InvalidRequest, NotFound
-from llamakit.server.exchange import exchange_of
+from llamakit.server.exchange import exchange_of, owner_of
 from llamakit.server.routing import Operation, Query, json_response
 from llamakit.server.service import Service
 from llamakit.stack.tool_groups import ToolGroup
@@ -217,8 +217,3 @@ def operations(service: Service) -> list[Operation]:
 def shown(group: ToolGroup) -> dict[str, Any]:
     """The wire form of a group, without the secrets that its configuration may hold."""
     return group_body(group.id, group.provider_id, group.mcp_endpoint, masked(group.args))
-
-
-def owner_of(http: Request) -> str:
-    """Whose things are meant."""
-    return exchange_of(http).principal.name
