@@ -61,6 +61,18 @@ BUILT_IN: tuple[ProviderSpec, ...] = (
         target="llamakit.providers.inline.inference.echo:build",
         summary="Says back what it is told, token by token: for tests of clients and of the server.",
     ),
+    ProviderSpec(
+        api=Api.inference,
+        name="inline::minilm",
+        target="llamakit.providers.inline.inference.minilm:build",
+        summary="Embeddings in process by all-MiniLM-L6-v2, from a package of PyPI, without torch.",
+    ),
+    ProviderSpec(
+        api=Api.inference,
+        name="inline::ngrams",
+        target="llamakit.providers.inline.inference.ngrams:build",
+        summary="Embeddings of words and letters, with no model at all.",
+    ),
     *(
         ProviderSpec(
             api=Api.inference,
