@@ -153,7 +153,12 @@ int lk_attention(int q_dtype, int pool_dtype, const void* q, const void* k_pool,
     }
     const AttentionArgs args{q,       k_pool,   v_pool, out, block_tables, table_stride, block_tokens,
                              heads,   kv_heads, dim,    static_cast<Dtype>(q_dtype), static_cast<Dtype>(pool_dtype),
+                             nullptr, nullptr,
                              scale,   tiles.data(), static_cast<int64_t>(tiles.size()), tile_tokens};
     level().attention(args, threads);
     return LK_OK;
 }
+
+int64_t lk_work(int unit, int64_t rounds) { return level().work(static_cast<Unit>(unit), rounds); }
+
+int64_t lk_read(const void* from, int64_t bytes, int threads) { return level().read_all(from, bytes, threads); }

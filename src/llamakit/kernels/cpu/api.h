@@ -64,3 +64,7 @@ LK_API int lk_attention(int q_dtype, int pool_dtype, const void* q, const void* 
                         const int32_t* query_starts, const int32_t* context_lens, const int32_t* block_tables,
                         int64_t sequences, int64_t table_stride, int64_t num_blocks, int64_t block_tokens,
                         int64_t heads, int64_t kv_heads, int64_t dim, float scale, int threads);
+/* The machine's limits at this level. Unit: 0 float32, 1 bf16, 2 bytes; the operations done, two for each product. */
+LK_API int64_t lk_work(int unit, int64_t rounds);
+/* Reads memory in order, a whole number of MiB; the bytes read. */
+LK_API int64_t lk_read(const void* from, int64_t bytes, int threads);

@@ -5,6 +5,7 @@
 #include "attention.h"
 #include "block.h"
 #include "level.h"
+#include "limits.h"
 #include "pack.h"
 #include "processor.h"
 #include "product.h"
@@ -31,6 +32,8 @@ const Level JOIN(level_, LEVEL) = {
     LEVEL::swiglu,
     LEVEL::write_kv,
     LEVEL::attention,
+    LEVEL::work,
+    LEVEL::read_all,
 };
 
 }  // namespace llamakit

@@ -62,7 +62,7 @@ struct AttentionTile {
 };
 // Keys that the last token of a tile sees.
 static inline int64_t keys_of(const AttentionTile& tile) { return tile.position + tile.tokens; }
-constexpr int64_t kTileRows = 128;  // tokens of a tile * query heads of a key head, about
+constexpr int64_t kTileRows = 256;  // tokens of a tile * query heads of a key head, about
 
 // Flat queries [N, heads, dim] against pools [blocks, block_tokens, kv_heads, dim]; see kernels/attention.py.
 struct AttentionArgs {
@@ -74,10 +74,14 @@ struct AttentionArgs {
     int64_t table_stride, block_tokens;
     int64_t heads, kv_heads, dim;
     Dtype q_dtype, pool_dtype;
+    const float *k_scales, *v_scales;  // [blocks, block_tokens, kv_heads] of integer pools; null for floats
     float scale;
     const AttentionTile* tiles;
     int64_t num_tiles, tile_tokens;
 };
+
+// What `work` multiplies with: float32, the best unit for bf16, the best unit for bytes.
+enum class Unit : int { kFloat = 0, kHalf = 1, kBytes = 2 };
 
 struct Level {
     const char* name;
@@ -99,6 +103,8 @@ struct Level {
     void (*write_kv)(Dtype from, Dtype to, const void* rows, void* pool, const int64_t* slots, int64_t tokens,
                      int64_t width, int threads);
     void (*attention)(const AttentionArgs& args, int threads);
+    int64_t (*work)(Unit unit, int64_t rounds);
+    int64_t (*read_all)(const void* from, int64_t bytes, int threads);
 };
 
 }  // namespace llamakit

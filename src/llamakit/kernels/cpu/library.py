@@ -61,6 +61,8 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "lk_rotate": (None, [c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
     "lk_swiglu": (None, [c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_int]),
     "lk_write_kv": (c_int, [c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
+    "lk_work": (c_int64, [c_int, c_int64]),
+    "lk_read": (c_int64, [c_void_p, c_int64, c_int]),
     "lk_attention": (c_int, [c_int, c_int, *[c_void_p] * 7, *[c_int64] * 7, c_float, c_int]),
 }
 
@@ -283,3 +285,14 @@ class Library:
                 f"a block table of width {block_tables.shape[1]} does not cover its context inside {num_blocks} blocks"
             )
         return out
+
+    def work(self, unit: str, rounds: int) -> int:
+        """Multiply and add `rounds` times out of registers with the unit for `float`, `half` or `byte` values.
+
+        Returns the operations done, two for each product. What a product can reach at most.
+        """
+        return self._lib.lk_work(("float", "half", "byte").index(unit), rounds)
+
+    def read(self, memory: Tensor, threads: int) -> int:
+        """Read a contiguous tensor in order, all of its whole MiB; returns the bytes read."""
+        return self._lib.lk_read(memory.data_ptr(), memory.numel() * memory.element_size(), threads)

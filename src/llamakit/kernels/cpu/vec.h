@@ -19,6 +19,12 @@ namespace llamakit::LEVEL {
 namespace {
 
 #define INLINE inline __attribute__((always_inline))
+// Before a loop over registers: an array stays in memory when the compiler leaves its loop as it is.
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 INLINE float widen(float x) { return x; }
 INLINE float widen(bf16 x) {
@@ -52,6 +58,9 @@ INLINE Vec load(const bf16* p) {
     const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
+INLINE Vec load(const int8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 INLINE Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
@@ -70,6 +79,10 @@ INLINE Vec round(Vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_I
 // 2^n for integral n in [-126, 127].
 INLINE Vec exp2_int(Vec n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+// x * 2^n, where the low bits of `n` hold a whole number and x * 2^n is normal.
+INLINE Vec shift_exponent(Vec x, Vec n) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
 }
 // x where x_key >= bound, else 0.
 INLINE Vec keep_if_at_least(Vec x, Vec key, Vec bound) {
@@ -155,6 +168,9 @@ INLINE Vec load(const bf16* p) {
     const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
+INLINE Vec load(const int8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
 INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 INLINE Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
@@ -171,6 +187,9 @@ INLINE Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 INLINE Vec round(Vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE Vec exp2_int(Vec n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+INLINE Vec shift_exponent(Vec x, Vec n) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_castps_si256(n), 23)));
 }
 INLINE Vec keep_if_at_least(Vec x, Vec key, Vec bound) {
     return _mm256_and_ps(_mm256_cmp_ps(key, bound, _CMP_NLT_UQ), x);
@@ -246,6 +265,9 @@ INLINE Vec load(const float* p) {
 }
 INLINE void store(float* p, Vec x) { memcpy(p, &x, sizeof x); }
 INLINE Vec load(const bf16* p) { return Vec{widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])}; }
+INLINE Vec load(const int8_t* p) {
+    return Vec{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]), static_cast<float>(p[3])};
+}
 INLINE void store(bf16* p, Vec x) {
     for (int i = 0; i < 4; ++i) p[i] = narrow_bf16(x[i]);
 }
@@ -268,6 +290,7 @@ INLINE Vec round(Vec a) {
     return (a + shift) - shift;
 }
 INLINE Vec exp2_int(Vec n) { return from_bits((__builtin_convertvector(n, Words) + 127) << 23); }
+INLINE Vec shift_exponent(Vec x, Vec n) { return from_bits(bits(x) + (bits(n) << 23)); }
 INLINE Vec keep_if_at_least(Vec x, Vec key, Vec bound) { return from_bits(bits(x) & ~(key < bound)); }
 INLINE float sum(Vec x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 INLINE float highest(Vec x) {
@@ -351,6 +374,25 @@ INLINE Vec exp2_of(Vec n, Vec r, Vec exponent) {
 INLINE Vec exp2(Vec x) {
     const Vec bound = min(set1(127.0f), max(set1(-126.0f), x)), n = round(bound);
     return exp2_of(n, sub(bound, n), x);
+}
+
+// 2^x for x of at most 126, 0 below -126; the polynomials are those of least relative error on [-1/2, 1/2].
+// Adding 1.5 * 2^23 leaves a whole number in the low bits.
+INLINE Vec exp2_fine(Vec x) {  // to 8e-8
+    const Vec whole = add(x, set1(12582912.0f)), r = sub(x, sub(whole, set1(12582912.0f)));
+    Vec p = fma(set1(1.3276472e-3f), r, set1(9.67554148e-3f));
+    p = fma(p, r, set1(5.55071327e-2f));
+    p = fma(p, r, set1(2.40221197e-1f));
+    p = fma(p, r, set1(6.93146967e-1f));
+    p = fma(p, r, set1(1.00000007f));
+    return keep_if_at_least(shift_exponent(p, whole), x, set1(-126.0f));
+}
+INLINE Vec exp2_rough(Vec x) {  // to 8e-5, a fiftieth of a bf16's rounding
+    const Vec whole = add(x, set1(12582912.0f)), r = sub(x, sub(whole, set1(12582912.0f)));
+    Vec p = fma(set1(5.51716694e-2f), r, set1(2.42611131e-1f));
+    p = fma(p, r, set1(6.93260986e-1f));
+    p = fma(p, r, set1(9.99928073e-1f));
+    return keep_if_at_least(shift_exponent(p, whole), x, set1(-126.0f));
 }
 
 // e^x; finite up to 88.

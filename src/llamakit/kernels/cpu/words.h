@@ -16,6 +16,10 @@ struct WideWords {
     static constexpr int kPerWord = 1;
     // A and B end in zeros up to a multiple of this many words.
     static constexpr int kSteps = 1;
+    static constexpr bool kTiles = false;
+    template <class T>
+    static INLINE Vec words(const T* p) { return load(p); }
+    static INLINE Vec weight(Vec x) { return exp2_fine(x); }
     static INLINE Vec add(Vec sum, float a, Vec b) { return fma(set1(a), b, sum); }
     static INLINE void put_weights(float* to, Vec weights) { store(to, weights); }
 };
@@ -25,9 +29,17 @@ struct PairWords {
     static constexpr int kPerWord = 2;
 #if defined(__AMX_BF16__)
     static constexpr int kSteps = 16;
+    static constexpr bool kTiles = true;
 #else
     static constexpr int kSteps = 1;
+    static constexpr bool kTiles = false;
 #endif
+    static INLINE Vec words(const bf16* p) { return load(reinterpret_cast<const float*>(p)); }
+    // Integers of a byte are bf16 numbers.
+    static INLINE Vec words(const int8_t* p) {
+        return from_bits((__m512i)_mm512_cvtne2ps_pbh(load(p + 16), load(p)));
+    }
+    static INLINE Vec weight(Vec x) { return exp2_rough(x); }
     static INLINE Vec add(Vec sum, float a, Vec b) {
         uint32_t word;
         memcpy(&word, &a, sizeof word);
@@ -36,9 +48,22 @@ struct PairWords {
     static INLINE void put_weights(float* to, Vec weights) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(weights));
     }
-    // Widened bf16 has its bits in the upper half of a word: those of the first value move to the lower.
-    static INLINE Vec pair(Vec first, Vec second) {
-        return from_bits(_mm512_or_si512(_mm512_srli_epi32(bits(first), 16), bits(second)));
+    // Word i of 16 holds value i of both.
+    static INLINE Vec pair(const bf16* first, const bf16* second) {
+        const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(first));
+        const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(second));
+        return interleave(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+    }
+    static INLINE Vec pair(const int8_t* first, const int8_t* second) { return join(load(first), load(second)); }
+    // The same of floats, which are rounded.
+    static INLINE Vec join(Vec first, Vec second) { return interleave((__m512i)_mm512_cvtne2ps_pbh(second, first)); }
+
+  private:
+    static INLINE Vec interleave(__m512i halves) {
+        const __m512i order = _mm512_add_epi32(
+            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(16 << 16));
+        const __m512i both = _mm512_or_si512(order, _mm512_slli_epi32(order, 16));
+        return from_bits(_mm512_permutexvar_epi16(both, halves));
     }
 };
 #endif
