@@ -82,7 +82,18 @@ ANSWERS = [
     ("GET", "/health", None, WireHealth),
     ("GET", "/", None, WireLanding),
 ]
-KEPT = ("responses", "conversations", "prompts", "batches", "shields", "moderations", "stored chat", "files", "uploads", "vector stores")
+KEPT = (
+    "responses",
+    "conversations",
+    "prompts",
+    "batches",
+    "shields",
+    "moderations",
+    "stored chat",
+    "files",
+    "uploads",
+    "vector stores",
+)
 
 
 @asynccontextmanager
@@ -114,8 +125,8 @@ async def test_every_route_is_in_the_document_and_in_this_table():
     rest |= changing
     # What is kept has a history, and is walked through in test_kept_objects.py.
     rest |= {(o.method, o.path) for o in operations_of(app) if o.tag in KEPT and o.alias_of is None}
-    # Tool groups want a server of tools, and databases a history: each has a test_llama_stack_*.py of its own.
-    own_files = ("llama stack tools", "llama stack vector io")
+    # Llama Stack's other groups want a server of tools, or a history: each has tests of its own.
+    own_files = tuple(f"llama stack {group}" for group in ("agents", "datasets", "scoring", "tools", "vector io"))
     rest |= {(o.method, o.path) for o in operations_of(app) if o.tag in own_files and o.alias_of is None}
     # An operation at a second path is the same operation; test_classic.py tells which those are.
     own = {(o.method, o.path) for o in operations_of(app) if o.alias_of is None}
