@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-from fastapi import FastAPI
 
 from llamakit.api.inference import Inference
 from llamakit.api.limits import LIMITS, Limits
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
-from llamakit.server.app import build_app
+from llamakit.server.app import Application, build_app
 from llamakit.server.listen import address_of, listen, release
 from llamakit.server.serve import serve_on
 from llamakit.stack.build import Stack
@@ -32,13 +31,13 @@ def echo_stack(inference: Inference | None = None, models: Sequence[str] = MODEL
     return Stack(inference=inference, default_models=tuple(models[:1]))
 
 
-def echo_app(inference: Inference | None = None, *, limits: Limits = LIMITS, **settings: Any) -> FastAPI:
+def echo_app(inference: Inference | None = None, *, limits: Limits = LIMITS, **settings: Any) -> Application:
     """The application with the given settings of `ServeConfig`."""
     return build_app(echo_stack(inference), ServeConfig(**settings), limits=limits)
 
 
 @contextlib.asynccontextmanager
-async def in_process(app: FastAPI, base_url: str = "http://localhost") -> AsyncIterator[httpx2.AsyncClient]:
+async def in_process(app: Application, base_url: str = "http://localhost") -> AsyncIterator[httpx2.AsyncClient]:
     """A client that calls the application without a socket; our own bugs are answers, not exceptions."""
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url=base_url) as client:

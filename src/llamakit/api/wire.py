@@ -43,12 +43,14 @@ ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 class Wire(BaseModel):
     """A type on the wire. Strict: a number is not spelled as text, nor is true a number."""
 
+    # A type is built when the first value of it is read: a server that starts reads none. For the same reason the
+    # line under each field is left to who makes the OpenAPI document.
     model_config = ConfigDict(
         extra="allow",
         strict=True,
         allow_inf_nan=False,
         protected_namespaces=(),
-        use_attribute_docstrings=True,
+        defer_build=True,
     )
 
 

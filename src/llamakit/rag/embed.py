@@ -6,14 +6,16 @@ Here vectors are checked and brought to length one, so that a dot product is the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, Protocol
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from llamakit.core.errors import InvalidRequest
 
-Vectors = NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+# numpy is loaded with the first vector: many servers never see one.
+Vectors: TypeAlias = "NDArray[np.float32]"
 """[N, D], each row of length one (or all zero)."""
 
 Purpose = Literal["document", "query"]
@@ -58,6 +60,8 @@ class CallableEmbedder:
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         """One normalised row a text; long lists go in batches, one after the other."""
+        import numpy as np
+
         rows = [np.empty((0, self.dimension), np.float32)]
         for start in range(0, len(texts), self._batch):
             batch = texts[start : start + self._batch]
@@ -67,6 +71,8 @@ class CallableEmbedder:
 
 def normalized(values: ArrayLike, count: int, dimension: int) -> Vectors:
     """The rows at length one; `InvalidRequest` for another shape or for what is not a number."""
+    import numpy as np
+
     try:
         vectors = np.array(values, dtype=np.float32, ndmin=2)
     except (ValueError, TypeError) as error:

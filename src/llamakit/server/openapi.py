@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from llamakit import __version__
 from llamakit.server.dialects import dialect_of, error_kind
+from llamakit.server.field_docs import DocumentedSchema
 from llamakit.server.routing import Operation
 
 _REF = "#/components/schemas/{model}"
@@ -21,7 +22,9 @@ def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
     """The whole document as plain values."""
     kinds = {kind for operation in operations for kind in _kinds(operation)}
     ordered = sorted(kinds, key=lambda kind: kind.__name__)
-    named, schemas = models_json_schema([(kind, "validation") for kind in ordered], ref_template=_REF)
+    named, schemas = models_json_schema(
+        [(kind, "validation") for kind in ordered], ref_template=_REF, schema_generator=DocumentedSchema
+    )
     refs: dict[type[BaseModel], Any] = {kind: named[kind, "validation"] for kind in ordered}
     paths: dict[str, Any] = {}
     for operation in operations:

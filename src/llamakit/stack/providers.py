@@ -67,9 +67,12 @@ def build_providers(distribution: Distribution, doors: Mapping[Api, Door]) -> tu
     """Build every provider, and the door of each API in `doors`; raises `ConfigError`. Opens no connection."""
     waiting = [(Api(api), entry) for api, rows in distribution.providers.items() for entry in rows]
     specs = {(api, entry.provider_id): resolve_spec(api, entry.provider_type) for api, entry in waiting}
-    made, opened = Providers(), {}
-    while waiting:
+    made, opened = Providers(), dict[Api, Any]()
+    while True:
         pending = {api for api, _ in waiting}
+        opened |= {api: door(made) for api, door in doors.items() if api not in opened and api not in pending}
+        if not waiting:
+            return made, opened
         ready = [
             (api, entry)
             for api, entry in waiting
@@ -81,10 +84,6 @@ def build_providers(distribution: Distribution, doors: Mapping[Api, Door]) -> tu
         for api, entry in ready:
             made.entries.append(_built(distribution, api, entry, specs[api, entry.provider_id], opened))
         waiting = [item for item in waiting if item not in ready]
-        still = {api for api, _ in waiting}
-        opened |= {api: door(made) for api, door in doors.items() if api not in opened and api not in still}
-    opened |= {api: door(made) for api, door in doors.items() if api not in opened}
-    return made, opened
 
 
 def _built(

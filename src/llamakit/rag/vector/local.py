@@ -17,20 +17,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from llamakit.core.errors import Conflict, NotFound
 from llamakit.rag.chunk import Chunk
 from llamakit.rag.embed import Vectors
 from llamakit.rag.filters import Filter, columns, sequence_sql, to_sql
-from llamakit.rag.vector.flat import FlatVectors, Slots
 from llamakit.rag.vector.store import Hit, NewChunk, Source, StoredChunk
 from llamakit.storage.blobs import sync_folder
 from llamakit.storage.migrations import migrate
 from llamakit.storage.sql import Executor, Row, Statement, Value
 from llamakit.storage.sqlite import SqliteDatabase
+
+if TYPE_CHECKING:
+    # Brings numpy, which a server without vectors does without.
+    from llamakit.rag.vector.flat import FlatVectors, Slots
 
 _WORD = re.compile(r"\w+")
 MAX_WORDS = 64
@@ -105,7 +106,7 @@ class LocalChunks:
                 *(Statement("INSERT INTO meta (name, value) VALUES (?1, ?2)", fact) for fact in facts.items())
             )
             await database.close()
-            await asyncio.to_thread(FlatVectors, making / _vector_file("0"), dimension)
+            await asyncio.to_thread(_vectors_at, making / _vector_file("0"), dimension)
             try:
                 making.rename(folder)  # now it is there, whole
             except OSError as error:
@@ -263,7 +264,7 @@ class LocalChunks:
         generation = (await _meta(opened.database))["generation"]
         path = opened.vectors.path.with_name(_vector_file(generation))
         if path != opened.vectors.path:
-            opened.vectors = await asyncio.to_thread(FlatVectors, path, opened.vectors.dimension)
+            opened.vectors = await asyncio.to_thread(_vectors_at, path, opened.vectors.dimension)
             opened.living = None
         return generation
 
@@ -297,7 +298,7 @@ async def _opened(folder: Path) -> _Open:
     database = await SqliteDatabase.open(folder / "chunks.db", idle_s=_COMPACTION_S)
     meta = await _meta(database)
     path = folder / _vector_file(meta["generation"])
-    return _Open(database, await asyncio.to_thread(FlatVectors, path, int(meta["dimension"])))
+    return _Open(database, await asyncio.to_thread(_vectors_at, path, int(meta["dimension"])))
 
 
 class _Disturbed(Conflict):
@@ -392,14 +393,22 @@ async def _filtered(executor: Executor, filter: Filter) -> Slots:
 
 
 def _slots(rows: Sequence[Row]) -> Slots:
+    import numpy as np
+
     return np.array([row["slot"] for row in rows], dtype=np.int64)
 
 
 def _copied(vectors: FlatVectors, slots: Slots, path: Path) -> FlatVectors:
-    new = FlatVectors(path, vectors.dimension)
+    new = _vectors_at(path, vectors.dimension)
     for start in range(0, len(slots), 65536):
         new.append(vectors.rows(slots[start : start + 65536]))
     return new
+
+
+def _vectors_at(path: Path, dimension: int) -> FlatVectors:
+    from llamakit.rag.vector.flat import FlatVectors
+
+    return FlatVectors(path, dimension)
 
 
 def _vector_file(generation: str) -> str:
