@@ -26,10 +26,13 @@ test:  ## default tests, on CPU
 test-all:  ## slow and peer tests too
 	$(PYTHON) -m pytest -m "slow or not slow"
 
+routes:  ## every route of the server, and the tests that reach it
+	$(PYTHON) -m pytest --routes tests/unit/server tests/unit/stack tests/flows
+
 bench:  ## one question: make bench Q=run_1b
 	$(PYTHON) bench/$(Q).py
 
 size:  ## lines per room
 	@for room in src/llamakit/*/; do printf '%7d  %s\n' "$$(find $$room -name '*.py' -o -name '*.cpp' -o -name '*.h' | xargs cat | wc -l)" "$$room"; done | sort -rn
 
-.PHONY: help setup native fmt check test test-all bench size
+.PHONY: help setup native fmt check test test-all routes bench size

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest_plugins = ("tests.route_coverage",)
+
 # Small models gain nothing from threads, and several workers would fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
