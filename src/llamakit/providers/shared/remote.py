@@ -35,6 +35,8 @@ MAX_JSON_BYTES = 64 << 20
 MAX_STREAM_BYTES = 256 << 20
 _MAY_PASS = frozenset({408, 500, 502, 504})
 _FIRST_WAIT_S = 0.25
+_SECRET_HEADERS = ("authorization", "key", "token", "secret")
+MIN_SECRET_CHARS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +78,7 @@ class Remote:
         self.service = config.service
         self._base = config.base_url.rstrip("/")
         self._client = OutboundClient(OutboundPolicy.to(config.base_url))
+        self._secrets = _secrets_of(config.headers)
         self._is_closed = False
 
     @property
@@ -172,7 +175,8 @@ class Remote:
         try:
             async with self._client.stream(method, url, headers=headers, content=content, limits=limits) as reply:
                 if not reply.ok:
-                    raise refusal(self.service, config.key_hint, reply.status, reply.headers, await _some(reply))
+                    body = self._without_secrets(await _some(reply))
+                    raise refusal(self.service, config.key_hint, reply.status, reply.headers, body)
                 media = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if streams and media == "text/event-stream":
                     async with aclosing(self._read_events(reply, deadline)) as events:
@@ -216,9 +220,26 @@ class Remote:
 
     def _value(self, data: str | bytes) -> Any:
         try:
-            return json.loads(data, parse_constant=_refuse_constant)
+            value = json.loads(data, parse_constant=_refuse_constant)
+            if isinstance(value, dict) and value.get("error"):
+                return json.loads(self._without_secrets(data.encode() if isinstance(data, str) else data))
+            return value
         except (ValueError, RecursionError) as fault:
             raise RemoteFailed(f"{self.service} sent what is not JSON") from fault
+
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        """An error's body, in which some services repeat the key they were given."""
+        for secret in self._secrets:
+            body = body.replace(secret, b"***")
+        return body
+
+
+def _secrets_of(headers: Mapping[str, str]) -> tuple[bytes, ...]:
+    """What must not be repeated of the headers that are sent: keys, whole and without the scheme before them."""
+    given = [value for name, value in headers.items() if any(word in name.lower() for word in _SECRET_HEADERS)]
+    parts = {part for value in given for part in (value, value.rpartition(" ")[2]) if len(part) >= MIN_SECRET_CHARS}
+    return tuple(part.encode() for part in sorted(parts, key=len, reverse=True))
 
 
 async def _some(reply: Reply) -> bytes:
