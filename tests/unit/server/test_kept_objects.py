@@ -9,6 +9,7 @@ import pytest
 from tests.serving import chat_body, echo_app, echo_stack, in_process
 
 from llamakit.core.config import Secret
+from llamakit.core.errors import Overloaded, StorageFull
 from llamakit.server.app import build_app, operations_of
 from llamakit.stack.build import Stack
 from llamakit.stack.run_config import ServeConfig
@@ -279,3 +280,19 @@ async def test_two_servers_on_one_file_see_the_same(tmp_path):
         assert (await _ended(second, queued["id"]))["status"] == "completed"
     async with client_of(Stack(inference=echo_stack().inference, storage=Storage(target, STEPS))) as third:
         assert len((await third.get("/v1/responses")).json()["data"]) == 2
+
+
+@pytest.mark.parametrize("fault", [StorageFull("full"), Overloaded("busy")])
+async def test_an_answer_is_not_lost_because_it_cannot_be_kept(monkeypatch, fault):
+    stack = echo_stack()
+
+    async def keep(*_):
+        raise fault
+
+    monkeypatch.setattr(stack.chats, "keep", keep)
+    async with client_of(stack) as client:
+        whole = await client.post("/v1/chat/completions", json=chat_body(store=True))
+        assert whole.status_code == 200 and whole.headers["x-llamakit-ignored"] == "store"
+        assert whole.json()["choices"][0]["message"]["content"] == "hello"
+        streamed = await client.post("/v1/chat/completions", json=chat_body(store=True, stream=True))
+        assert streamed.status_code == 200 and streamed.text.endswith("data: [DONE]\n\n")

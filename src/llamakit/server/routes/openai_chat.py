@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import aclosing
 
@@ -22,10 +23,13 @@ from llamakit.api.openai_chat import (
     to_request,
 )
 from llamakit.api.openai_stored_chats import to_stored_messages
+from llamakit.core.errors import Overloaded, StorageError
 from llamakit.core.messages import AnswerFold, Done
 from llamakit.server.exchange import Exchange, exchange_of
 from llamakit.server.routing import Operation
 from llamakit.server.service import Call, Service, Write
+
+log = logging.getLogger(__name__)
 
 
 def operations(service: Service) -> list[Operation]:
@@ -64,7 +68,7 @@ def begin(service: Service, wire: ChatCompletionRequest, exchange: Exchange) -> 
     echo = echoed_text(wire, request)
     stream = service.inference.chat(request)
     if wire.store:
-        stream = _kept(service, exchange.principal.name, wire, head, echo, stream)
+        stream = _kept(service, exchange, wire, head, echo, stream)
 
     def write() -> Write:
         chunks = ChatChunks(wire, head, echo=echo)
@@ -79,9 +83,12 @@ def begin(service: Service, wire: ChatCompletionRequest, exchange: Exchange) -> 
 
 
 async def _kept(
-    service: Service, owner: str, wire: ChatCompletionRequest, head: AnswerHead, echo: str, stream: AnswerStream
+    service: Service, exchange: Exchange, wire: ChatCompletionRequest, head: AnswerHead, echo: str, stream: AnswerStream
 ) -> AnswerStream:
-    """The same events; the answer is kept before its last one, with which it is acknowledged."""
+    """The same events; the answer is kept before its last one, with which it is acknowledged.
+
+    An answer that was computed is never lost because it could not be kept: `store` then counts as set aside.
+    """
     fold = AnswerFold()
     async with aclosing(stream) as events:
         async for event in events:
@@ -89,5 +96,9 @@ async def _kept(
             if isinstance(event, Done):
                 body = to_body(wire, head, fold.answer(), echo=echo)
                 messages = to_stored_messages(wire, head.id)
-                await service.stack.chats.keep(owner, body, messages, wire.metadata)
+                try:
+                    await service.stack.chats.keep(exchange.principal.name, body, messages, wire.metadata)
+                except (StorageError, Overloaded) as fault:
+                    log.warning("chat completion %s is answered and not kept: %s", head.id, fault)
+                    exchange.ignored = (*exchange.ignored, "store")
             yield event
