@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, RootModel
+from pydantic import Field
 
 from llamakit.api.openai_messages import RefusalPart
 from llamakit.api.openai_response_items import (
@@ -16,7 +16,7 @@ from llamakit.api.openai_response_items import (
     SummaryText,
 )
 from llamakit.api.openai_responses import WireResponse
-from llamakit.api.wire import FIRST, Wire
+from llamakit.api.wire import FIRST, Wire, WireRoot
 
 EventPart = Annotated[OutputText | RefusalPart | ReasoningText, Field(discriminator="type")]
 
@@ -415,5 +415,5 @@ AnyResponseEvent = Annotated[
 ]
 
 
-class ResponseEvent(RootModel[AnyResponseEvent]):
+class ResponseEvent(WireRoot[AnyResponseEvent]):
     """An event of a response's stream."""

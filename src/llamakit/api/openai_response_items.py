@@ -10,10 +10,10 @@ import hashlib
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, RootModel, Tag
+from pydantic import Discriminator, Field, Tag
 
 from llamakit.api.openai_messages import CacheBreakpoint, RefusalPart
-from llamakit.api.wire import FIRST, LIST, TEXT, TEXT_OR_LIST, Wire
+from llamakit.api.wire import FIRST, LIST, TEXT, TEXT_OR_LIST, Wire, WireRoot
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Phase = Literal["commentary", "final_answer"]
@@ -418,7 +418,7 @@ InputItem = Annotated[
 InputItems = Annotated[list[InputItem], FIRST]
 
 
-class WireItem(RootModel[InputItem]):
+class WireItem(WireRoot[InputItem]):
     """One item."""
 
 

@@ -7,9 +7,9 @@ never an error here: `read` hands back its path, and who reads decides whether t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, ValidationError
 
 from llamakit.core.errors import InvalidRequest
 
@@ -52,6 +52,15 @@ class Wire(BaseModel):
         protected_namespaces=(),
         defer_build=True,
     )
+
+
+T = TypeVar("T")
+
+
+class WireRoot(RootModel[T], Generic[T]):
+    """A type on the wire that is one of several, or a list of them, and has no fields of its own."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 W = TypeVar("W", bound=Wire)
