@@ -16,7 +16,7 @@ from llamakit.server.errors import Unauthenticated
 from llamakit.server.exchange import Exchange, Principal
 from llamakit.server.limits import limit_headers
 from llamakit.server.permit import Permit
-from llamakit.stack.access import Scope
+from llamakit.stack.access import KeyLimits, Scope
 from llamakit.stack.build import Stack
 from llamakit.stack.keys import KeyBook
 from llamakit.stack.oidc import OidcVerifier
@@ -32,8 +32,9 @@ WATCH_S = 0.4
 class Guard:
     """Lets requests in, and ends them when what let them in has ended."""
 
-    def __init__(self, authenticator: Authenticator, keys: KeyBook, usage: UsageBook) -> None:
+    def __init__(self, authenticator: Authenticator, keys: KeyBook, usage: UsageBook, limits: KeyLimits) -> None:
         self._authenticator = authenticator
+        self._limits = limits
         self._keys = keys
         self._usage = usage
         self._running: Counter[str] = Counter()
@@ -57,6 +58,18 @@ class Guard:
             if self._watcher is None or self._watcher.done():
                 self._watcher = asyncio.create_task(self._watch(), name="keys of running requests")
         return permit
+
+    async def charge(self, exchange: Exchange) -> None:
+        """Count the tokens of work that no request waits for: against each key of its owner, and the limits of all."""
+        tokens, owner = exchange.prompt_tokens + exchange.completion_tokens, exchange.principal.name
+        if not tokens:
+            return
+        self._usage.charge(owner, self._limits, tokens=tokens)
+        try:
+            for key in await self._keys.of(owner):
+                self._usage.charge(key.id, key.limits, tokens=tokens)
+        except LlamakitError as fault:
+            log.warning("%d tokens of %s could not be counted: %s", tokens, owner, fault)
 
     async def aclose(self) -> None:
         """Look at nothing any more."""
@@ -122,7 +135,7 @@ class Guard:
 def build_guard(config: ServeConfig, stack: Stack) -> Guard:
     """The guard of a server; raises `MissingExtra` where tokens are to be checked and cannot be."""
     verifier = None if config.oidc is None else OidcVerifier(config.oidc)
-    return Guard(Authenticator(config, stack.keys, verifier), stack.keys, stack.usage)
+    return Guard(Authenticator(config, stack.keys, verifier), stack.keys, stack.usage, config.limits)
 
 
 def _nothing(_: Permit) -> None:

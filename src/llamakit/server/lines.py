@@ -46,6 +46,8 @@ class BatchLines:
             answer = await self._endpoints[endpoint](dict(body), exchange)
         except Exception as fault:  # noqa: BLE001 - every failure becomes the line's answer; describe() logs our bugs
             return Answered(status=status_of(fault), body=describe(fault, exchange.id), ignored=exchange.ignored)
+        finally:
+            await self._service.guard.charge(exchange)
         return Answered(status=200, body=answer, ignored=exchange.ignored)
 
     async def _chat(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
@@ -66,7 +68,7 @@ class BatchLines:
             raise InvalidRequest("background has no meaning in a batch, which is one; leave it out", param="background")
         responses = self._service.stack.responses
         plan = await responses.prepare(exchange.principal.name, wire, exchange.principal.salt)
-        return await responses.whole(exchange.principal.name, plan, self._service.metered_alone)
+        return await responses.whole(exchange.principal.name, plan, self._service.metered_for(exchange))
 
     async def _moderation(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
         wire = self._read(WireModerationRequest, body, exchange)

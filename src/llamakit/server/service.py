@@ -17,7 +17,7 @@ from llamakit.core.messages import Answer, AnswerEvent, AnswerFold
 from llamakit.core.tracing import within
 from llamakit.server.body import read_wire
 from llamakit.server.dialects import OPENAI_EVENTS, Framing, framing_for
-from llamakit.server.exchange import Exchange, exchange_of
+from llamakit.server.exchange import Exchange, Principal, exchange_of
 from llamakit.server.gone import Drain, while_wanted
 from llamakit.server.guard import Guard, build_guard
 from llamakit.server.merge import merged
@@ -78,13 +78,26 @@ class Service:
 
     def metered(self, request: Request) -> Callable[[ChatRequest], AnswerStream]:
         """The models, each answer counted on the request's books."""
-        exchange = exchange_of(request)
+        return self.metered_for(exchange_of(request))
+
+    def metered_for(self, exchange: Exchange) -> Callable[[ChatRequest], AnswerStream]:
+        """The same on the books of any exchange."""
         return lambda asked: _watched(self.inference.chat(asked), self.metrics, asked.model, exchange)
 
-    def metered_alone(self, asked: ChatRequest) -> AnswerStream:
-        """The same for work that no request waits for."""
-        exchange = Exchange(id=asked.context.id, method="(background)", model=asked.model)
-        return _watched(self.inference.chat(asked), self.metrics, asked.model, exchange)
+    def metered_alone(self, owner: str) -> Callable[[ChatRequest], AnswerStream]:
+        """The same for work that no request waits for: its tokens count against the limits of its owner."""
+
+        async def chat(asked: ChatRequest) -> AnswerStream:
+            principal = Principal(name=owner)
+            exchange = Exchange(id=asked.context.id, method="(background)", principal=principal, model=asked.model)
+            try:
+                async with aclosing(self.metered_for(exchange)(asked)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                await self.guard.charge(exchange)
+
+        return chat
 
     async def wanted(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
         """The result of work, which ends when the client leaves."""

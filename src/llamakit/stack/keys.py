@@ -164,6 +164,11 @@ class KeyBook:
         keys = [Key.of(row) for row in await database.fetch("SELECT * FROM api_keys ORDER BY created_ns, id")]
         return [key for key in keys if ended or key.state == "active"]
 
+    async def of(self, owner: str) -> list[Key]:
+        """The keys of an owner that are not revoked."""
+        database = await self._storage.database()
+        return [Key.of(row) for row in await KEYS.of(database, owner).find({"revoked_ns": None})]
+
     async def revoke(self, which: str) -> Key:
         """End a key, by its id or name; `NotFound` where none that is not revoked is called so."""
         database = await self._storage.database()

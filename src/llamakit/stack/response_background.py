@@ -56,8 +56,8 @@ class BackgroundResponses:
         self._failure = failure
         self._conversations = Conversations(storage)
         self._watchers = Watchers()
-        self.chat: Chat = inference.chat
-        """Who is asked; a server puts its meters here."""
+        self.chat: Callable[[str], Chat] = lambda _: inference.chat
+        """Who is asked on behalf of an owner; a server puts its meters here."""
         background.handle(JOB_KIND, self._work)
 
     async def enqueue(self, owner: str, plan: Plan) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class BackgroundResponses:
         kept = await work.rows.events(id)
         replay = Replay(kept)
         work.log = EventLog(work.flush, first=len(kept))
-        loop = ResponseLoop(plan, self._inference, self.chat, run_tool=work.run_tool, is_queued=True)
+        loop = ResponseLoop(plan, self._inference, self.chat(owner), run_tool=work.run_tool, is_queued=True)
         async with aclosing(loop.events()) as events:
             async for event in events:
                 new = replay.new_part(event)

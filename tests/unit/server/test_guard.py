@@ -323,3 +323,18 @@ async def test_a_token_that_runs_out_ends_its_answer():
             headers = bearer(Secret(issuer.token(exp=int(time.time()) + 1)))
             answer = await client.post("/v1/chat/completions", json=chat_body("word " * 400), headers=headers)
             assert answer.status_code == 401
+
+
+async def test_background_work_counts_against_its_owners_keys():
+    async with serving(require_key=True) as (client, stack):
+        key, _ = await stack.keys.create("ci", limits=KeyLimits(tokens_per_minute=5))
+        body = {"model": "echo", "input": "word word word", "background": True}
+        made = await client.post("/v1/responses", json=body, headers=bearer(key))
+        assert made.status_code == 200
+
+        async def is_kept_out() -> bool:
+            return (await client.get("/v1/prompts", headers=bearer(key))).status_code == 429
+
+        async with asyncio.timeout(5):
+            while not await is_kept_out():
+                await asyncio.sleep(0.02)
