@@ -151,13 +151,20 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     ) -> None:
         """`max_bytes`: of one answer's body as it is sent, for libraries that set no limit of their own."""
         self._policy = policy
+        self._resolver = resolver
+        self._roots = roots
+        self._max_connections = max_connections
         self._max_bytes = max_bytes
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=roots or trusted_roots(),
-            max_connections=max_connections,
+
+    @functools.cached_property
+    def _pool(self) -> httpcore2.AsyncConnectionPool:
+        """Made for the first request: reading the trusted certificates takes longer than all else here."""
+        return httpcore2.AsyncConnectionPool(
+            ssl_context=self._roots or trusted_roots(),
+            max_connections=self._max_connections,
             max_keepalive_connections=32,
             keepalive_expiry=30.0,
-            network_backend=GuardedBackend(policy, resolver),
+            network_backend=GuardedBackend(self._policy, self._resolver),
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
