@@ -97,8 +97,8 @@ class LlamaStackFoundChunk(Wire):
 
     content: str
     metadata: dict[str, Any]
-    embedding: list[float] | None
-    """Null: vectors stay where they are."""
+    embedding: list[float]
+    """Empty: vectors stay where they are."""
     chunk_id: str
     stored_chunk_id: str
     chunk_metadata: LlamaStackChunkFacts
@@ -234,7 +234,7 @@ def chunk_body(
     return {
         "content": text,
         "metadata": {"document_id": document, **facts.get("metadata", {})},
-        "embedding": None,
+        "embedding": [],
         "chunk_id": chunk_id,
         "stored_chunk_id": chunk_id,
         "chunk_metadata": {"document_id": document, **noted, "chunk_id": chunk_id},

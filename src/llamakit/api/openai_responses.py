@@ -280,11 +280,18 @@ class WireResponse(Wire):
     """Items of the conversation that did not fit and were left out (extension, with `truncation: auto`)."""
 
 
+class ListedResponse(WireResponse):
+    """A response in a list."""
+
+    input: Annotated[list[InputItem], FIRST]
+    """The items that it brought, without those of the responses before (Llama Stack)."""
+
+
 class WireResponses(Wire):
     """A page of responses."""
 
     object: Literal["list"]
-    data: Annotated[list[WireResponse], FIRST]
+    data: Annotated[list[ListedResponse], FIRST]
     first_id: str
     last_id: str
     has_more: bool

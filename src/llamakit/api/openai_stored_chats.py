@@ -15,6 +15,8 @@ class StoredChatCompletion(ChatCompletion):
     """A whole answer that was kept."""
 
     metadata: dict[str, str] | None = None
+    input_messages: Annotated[list[dict[str, Any]], FIRST] | None = None
+    """The messages that it answers, as they were sent (Llama Stack)."""
 
 
 class WireStoredChats(Wire):
@@ -93,3 +95,13 @@ def page_of(messages: Sequence[dict[str, Any]], after: str | None, limit: int) -
             raise InvalidRequest(f"the list has no {after[:80]!r} to go on from", param="after")
         begin = places[0] + 1
     return list(messages[begin : begin + limit]), begin + limit < len(messages)
+
+
+def input_messages(stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Stored messages as they were sent."""
+    made = []
+    for message in stored:
+        fields = {name: value for name, value in message.items() if name not in ("id", "content_parts", "refusal")}
+        parts = message.get("content_parts")
+        made.append({**fields, "content": message["content"] if parts is None else parts})
+    return made

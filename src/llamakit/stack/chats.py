@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llamakit.api.openai_lists import PageQuery, deleted_body, list_body
-from llamakit.api.openai_stored_chats import page_of
+from llamakit.api.openai_stored_chats import input_messages, page_of
 from llamakit.stack.storage import Storage
 from llamakit.storage.ids import CHAT_COMPLETION
 from llamakit.storage.sql import Executor, Row
@@ -94,4 +94,7 @@ class StoredChats:
 
 
 def _body(row: Row) -> dict[str, Any]:
-    return json.loads(row["body"]) | {"metadata": json.loads(row["metadata"])}
+    return json.loads(row["body"]) | {
+        "metadata": json.loads(row["metadata"]),
+        "input_messages": input_messages(json.loads(row["messages"])),
+    }

@@ -29,6 +29,7 @@ from llamakit.stack.response_plan import Plan, Planner
 from llamakit.stack.response_rows import ResponseRows
 from llamakit.stack.storage import Storage
 from llamakit.storage.ids import RESPONSE
+from llamakit.storage.sql import Row
 from llamakit.storage.tables import stamp
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,11 @@ class Responses:
         rows = await self._rows(owner)
         where = {} if model is None else {"model": model}
         found = await rows.responses.page(where=where, order=page.order, limit=page.limit, after=page.after)
-        return list_body([await rows.resource(row) for row in found.rows], has_more=found.has_more)
+        return list_body([await self._listed(rows, row) for row in found.rows], has_more=found.has_more)
+
+    async def _listed(self, rows: ResponseRows, row: Row) -> dict[str, Any]:
+        """A response with the items that it brought, which readers of a list want to see."""
+        return await rows.resource(row) | {"input": [item.body for item in await rows.inputs(row["id"])]}
 
     async def input_items(self, owner: str, id: str, page: PageQuery) -> dict[str, Any]:
         """A page of what the model was given: the items of the responses before, and the response's own inputs."""

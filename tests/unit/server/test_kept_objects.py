@@ -296,3 +296,17 @@ async def test_an_answer_is_not_lost_because_it_cannot_be_kept(monkeypatch, faul
         assert whole.json()["choices"][0]["message"]["content"] == "hello"
         streamed = await client.post("/v1/chat/completions", json=chat_body(store=True, stream=True))
         assert streamed.status_code == 200 and streamed.text.endswith("data: [DONE]\n\n")
+
+
+async def test_lists_show_what_was_asked():
+    async with client_of() as client:
+        sent = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "x"}]}]
+        made = (await client.post("/v1/chat/completions", json=chat_body(store=True, messages=sent))).json()
+        (listed,) = (await client.get("/v1/chat/completions")).json()["data"]
+        assert listed["input_messages"] == sent
+        assert (await client.get(f"/v1/chat/completions/{made['id']}")).json() == listed
+        first = (await client.post("/v1/responses", json={"model": "echo", "input": "one"})).json()
+        body = {"model": "echo", "input": "two", "previous_response_id": first["id"]}
+        await client.post("/v1/responses", json=body)
+        inputs = [response["input"] for response in (await client.get("/v1/responses")).json()["data"]]
+        assert [[item["content"][0]["text"] for item in items] for items in inputs] == [["two"], ["one"]]
