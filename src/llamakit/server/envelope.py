@@ -122,6 +122,7 @@ def header_of(names: tuple[str, ...]) -> str:
         safe = "".join(
             char if char.isascii() and char.isprintable() and char not in ", %" else _percent(char) for char in short
         )
+        safe = safe or "(empty)"  # a header must not end in a separator
         length += len(safe) + 2
         if length > MAX_IGNORED_BYTES:
             shown.append(f"and-{len(names) - position}-more")
