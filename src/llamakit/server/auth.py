@@ -91,7 +91,7 @@ class Authenticator:
             name=key.owner,
             salt=self._salt(key.owner),
             scopes=key.scopes,
-            limits=key.limits,
+            limits=key.limits if key.limits.any else self._limits,
             meter=key.id,
             key=key.id,
             called=key.name,

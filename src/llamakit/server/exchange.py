@@ -36,6 +36,8 @@ class Principal:
 
 
 ANONYMOUS = Principal(name="local")
+UNKNOWN = Principal(name="unknown", scopes=frozenset())
+"""Whoever has not said yet who he is, or said it wrongly."""
 REQUEST_ID: ContextVar[str] = ContextVar("llamakit request", default="")
 """Id of the request that is being answered; for log lines of whoever does not know of requests."""
 

@@ -13,7 +13,7 @@ from starlette.types import Receive
 from llamakit.core.errors import LlamakitError, RateLimited
 from llamakit.server.auth import Authenticator
 from llamakit.server.errors import Unauthenticated
-from llamakit.server.exchange import Exchange, Principal
+from llamakit.server.exchange import UNKNOWN, Exchange, Principal
 from llamakit.server.limits import limit_headers
 from llamakit.server.permit import Permit
 from llamakit.stack.access import KeyLimits, Scope
@@ -46,6 +46,7 @@ class Guard:
         """Let a request in; raises `Unauthenticated`, `Forbidden` or `RateLimited`. None wants nobody's name."""
         if wanted is None:
             return Permit(exchange, receive, _nothing)
+        exchange.principal = UNKNOWN
         principal = exchange.principal = await self._authenticator.identify(headers)
         self._authenticator.check(principal, wanted)
         if principal.limits.any:
@@ -67,7 +68,7 @@ class Guard:
         self._usage.charge(owner, self._limits, tokens=tokens)
         try:
             for key in await self._keys.of(owner):
-                self._usage.charge(key.id, key.limits, tokens=tokens)
+                self._usage.charge(key.id, key.limits if key.limits.any else self._limits, tokens=tokens)
         except LlamakitError as fault:
             log.warning("%d tokens of %s could not be counted: %s", tokens, owner, fault)
 

@@ -13,6 +13,7 @@ from llamakit import __version__
 from llamakit.server.dialects import dialect_of, error_kind
 from llamakit.server.field_docs import DocumentedSchema
 from llamakit.server.routing import Operation
+from llamakit.server.scopes import scope_of
 
 _REF = "#/components/schemas/{model}"
 _PLACE = re.compile(r"{(\w+)(?::\w+)?}")
@@ -80,11 +81,12 @@ def _error_kind(operation: Operation) -> type[BaseModel]:
 
 
 def _operation(operation: Operation, refs: dict[type[BaseModel], Any]) -> dict[str, Any]:
+    wanted = scope_of(operation)
     made: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.about,
         "tags": [operation.tag],
-        "security": [] if operation.is_public else [{"key": []}],
+        "security": [] if wanted is None else [{"key": [wanted.value]}],
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in _PLACE.findall(operation.path)

@@ -53,7 +53,7 @@ class ServeConfig:
     require_key: bool = field(default=False, metadata=AUTH)
     """Demand a key of everybody, also on a loopback address; `llama key create` makes keys."""
     limits: KeyLimits = field(default_factory=KeyLimits, metadata=AUTH)
-    """Limits of callers who have none of their own: with a key above, with an issuer's token, without a key."""
+    """Limits of every caller who has none of its own: only keys of the database may."""
     oidc: OidcConfig | None = field(default=None, metadata=AUTH)
     """An OpenID Connect issuer whose bearer tokens let in, beside keys."""
     allowed_hosts: tuple[str, ...] = ()

@@ -29,6 +29,8 @@ SHARES = 20
 MAX_TRIES = 10
 IDLE_S = 300.0
 """Seconds after which a meter that nobody used is dropped from memory; its row stays."""
+CROWD = 10_000
+"""Meters in memory from which on idle ones are looked for."""
 REFUSAL_S = 0.5
 """Seconds for which a refusal is repeated without asking the database again."""
 
@@ -95,11 +97,11 @@ class UsageBook:
         self._meters: dict[str, _Meter] = {}
         self._flusher: asyncio.Task[None] | None = None
         self._has_swept = False
+        self._crowd = CROWD
 
     async def enter(self, name: str, limits: KeyLimits, announced_bytes: int = 0) -> Room:
         """Count one request, or say which limit keeps it out; raises `StorageError` where nothing can be counted."""
-        meter = self._meters.setdefault(name, _Meter())
-        meter.touched = self._ticks()
+        meter = self._meter(name)
         while True:
             if self._is_known(meter, limits):
                 room = self._room(meter, limits, announced_bytes)
@@ -125,10 +127,9 @@ class UsageBook:
         bytes = bytes if limits.bytes_per_day is not None else 0
         if not tokens and not bytes:
             return
-        meter = self._meters.setdefault(name, _Meter())
+        meter = self._meter(name)
         meter.new_tokens += tokens
         meter.new_bytes += bytes
-        meter.touched = self._ticks()
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush_later(), name="usage of keys")
 
@@ -138,6 +139,21 @@ class UsageBook:
             self._flusher.cancel()
             await asyncio.gather(self._flusher, return_exceptions=True)
         await self._flush(everything=True)
+
+    def _meter(self, name: str) -> _Meter:
+        """The meter of a key; idle ones leave when there are many."""
+        if name not in self._meters and len(self._meters) >= self._crowd:
+            self._drop_idle()
+            self._crowd = max(CROWD, 2 * len(self._meters))
+        meter = self._meters.setdefault(name, _Meter())
+        meter.touched = self._ticks()
+        return meter
+
+    def _drop_idle(self) -> None:
+        for name, meter in list(self._meters.items()):
+            is_idle = self._ticks() - meter.touched > IDLE_S
+            if is_idle and not (meter.waiting or meter.new_tokens or meter.new_bytes):
+                del self._meters[name]
 
     def _now(self) -> float:
         """Seconds since 1970 by the clock of the database, moved on by our own monotonic one."""
@@ -286,6 +302,4 @@ class UsageBook:
                         await self._sync(name, meter, None)
                 except LlamakitError as fault:
                     log.warning("what %s used could not be written down yet: %s", name, fault)
-            idle_s = self._ticks() - meter.touched
-            if idle_s > IDLE_S and not (meter.waiting or meter.new_tokens or meter.new_bytes):
-                del self._meters[name]
+        self._drop_idle()

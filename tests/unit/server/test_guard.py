@@ -338,3 +338,25 @@ async def test_background_work_counts_against_its_owners_keys():
         async with asyncio.timeout(5):
             while not await is_kept_out():
                 await asyncio.sleep(0.02)
+
+
+async def test_limits_of_the_server_hold_for_keys_without_their_own():
+    async with serving(require_key=True, limits=KeyLimits(requests_per_minute=1)) as (client, stack):
+        plain, _ = await stack.keys.create("plain")
+        large, _ = await stack.keys.create("large", limits=KeyLimits(requests_per_minute=5))
+        for key, codes in ((plain, [200, 429]), (large, [200, 200])):
+            assert [(await client.get("/v1/models", headers=bearer(key))).status_code for _ in range(2)] == codes
+
+
+async def test_the_document_says_each_scope():
+    async with serving() as (client, _):
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    assert paths["/v1/chat/completions"]["post"]["security"] == [{"key": ["inference"]}]
+    assert paths["/health"]["get"]["security"] == []
+
+
+async def test_who_is_refused_is_not_called_by_anybodys_name(caplog):
+    caplog.set_level("INFO", "llamakit")
+    async with serving(require_key=True) as (client, _):
+        await client.get("/v1/models", headers=bearer(Secret("sk-wrong-key")))
+    assert [record.facts["principal"] for record in caplog.records if hasattr(record, "facts")] == ["unknown"]
