@@ -17,7 +17,7 @@ def test_imports_only_go_down() -> None:
     assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == EXIT_STATUS_SUCCESS
 
 
-@pytest.mark.parametrize("room", ["core", "api", "text", "hub", "data", "stack", "server", "cli.main"])
+@pytest.mark.parametrize("room", ["core", "api", "text", "hub", "data", "evals", "stack", "server", "cli.main"])
 def test_the_service_wing_starts_without_torch(room: str) -> None:
     code = f"import sys, llamakit.{room}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
