@@ -32,8 +32,12 @@ class WireCompound(Wire):
     """All or any of several filters."""
 
     type: Literal["and", "or"]
-    filters: list[dict[str, Any]]
+    filters: Annotated[list[WireFilter], FIRST, Field(min_length=1)]
     """Filters of either kind."""
+
+
+WireFilter = Annotated[WireComparison | WireCompound, Field(discriminator="type")]
+WireCompound.model_rebuild()
 
 
 class WireHybrid(Wire):
@@ -66,7 +70,7 @@ class WireSearchRequest(Wire):
     """Body of `POST /v1/vector_stores/{vector_store_id}/search`."""
 
     query: Annotated[Annotated[Query, TEXT] | Annotated[Queries, LIST], TEXT_OR_LIST]
-    filters: Annotated[WireComparison | WireCompound, Field(discriminator="type")] | None = None
+    filters: WireFilter | None = None
     max_num_results: Annotated[int, Field(ge=1, le=MAX_RESULTS)] | None = None
     ranking_options: WireRanking | None = None
     rewrite_query: bool | None = None

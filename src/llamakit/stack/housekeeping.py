@@ -46,6 +46,7 @@ class Housekeeping:
 
     async def start(self) -> None:
         """Make the rounds from now on; a second call does nothing."""
+        await self._storage.blobs()  # opened before a round can be stopped in the middle of it
         if not self._tasks:
             self._tasks = [asyncio.create_task(_keep(turn), name=f"round: {turn.name}") for turn in self._turns]
 
@@ -72,4 +73,6 @@ async def _keep(turn: _Turn) -> None:
                 log.info("%d went: %s", count, turn.name)
         except LlamakitError as error:
             log.warning("the round for %s failed and will be made again: %s", turn.name, error)
+        except Exception as error:
+            log.error("the round for %s broke and will be made again", turn.name, exc_info=error)
         await asyncio.sleep(turn.every_s)
