@@ -19,6 +19,7 @@ import yaml
 import llamakit
 from llamakit.cli.stack_build import Target
 from llamakit.core.files import write_durably
+from llamakit.providers.specs import Api
 from llamakit.stack.distribution_file import load, own_folder, shipped
 
 SRC = Path(llamakit.__file__).parents[1]
@@ -77,8 +78,8 @@ def test_configure_asks_for_what_is_missing(llama, world: Path) -> None:
     path = own_folder() / "vllm.yaml"
     assert path.stat().st_mode & 0o777 == 0o600 and "Enter keeps 8321" in result.stderr
     assert "base_url: ${env.VLLM_URL:=http://10.0.0.5:9000}" in path.read_text() and "# The models" in path.read_text()
-    assert load("vllm", {}).of("inference")[0].config["base_url"] == "http://10.0.0.5:9000"
-    assert load("vllm", {"VLLM_URL": "http://other"}).of("inference")[0].config["base_url"] == "http://other"
+    assert load("vllm", {}).of(Api.inference)[0].config["base_url"] == "http://10.0.0.5:9000"
+    assert load("vllm", {"VLLM_URL": "http://other"}).of(Api.inference)[0].config["base_url"] == "http://other"
 
 
 def test_an_answer_that_brings_in_a_provider_asks_for_the_rest(llama) -> None:
@@ -86,7 +87,7 @@ def test_an_answer_that_brings_in_a_provider_asks_for_the_rest(llama) -> None:
     assert asked.exit_code == 0 and "DATABRICKS_HOST (must be set" in asked.stderr
     assert "Still to be set in the environment: DATABRICKS_HOST" in asked.stderr
     made = load("cloud-any", {"DATABRICKS_HOST": "dbc"})
-    assert [row.provider_id for row in made.of("inference")] == ["databricks"]
+    assert [row.provider_id for row in made.of(Api.inference)] == ["databricks"]
 
 
 def test_configure_without_anybody_to_ask(llama, world: Path) -> None:
@@ -94,7 +95,7 @@ def test_configure_without_anybody_to_ask(llama, world: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "Still to be set in the environment: POSTGRES_URL, LLAMA_API_KEY" in result.stderr
     made = load("onprem", {"POSTGRES_URL": "postgresql://h/d", "LLAMA_API_KEY": "sk-0123456789"})
-    assert made.server.port == 9000 and [row.provider_id for row in made.of("inference")] == ["vllm"]
+    assert made.server.port == 9000 and [row.provider_id for row in made.of(Api.inference)] == ["vllm"]
     assert llama("stack", "configure", "edge", "--yes", "-o", "mine.yaml").exit_code == 0
     assert load("./mine.yaml", {}).server.offline
 
@@ -134,7 +135,7 @@ def check_containerfile(text: str, *, needs_torch: bool) -> None:
     words = {line.split()[0] for line in text.splitlines() if line and not line.startswith(("#", " "))}
     assert words >= {"FROM", "RUN", "COPY", "USER", "ENV", "EXPOSE", "ENTRYPOINT", "HEALTHCHECK"}
     assert json.loads(text.partition("ENTRYPOINT ")[2])[:3] == ["llama", "stack", "run"]
-    assert ("TORCH_INDEX" in text) == ("[torch]" in text) == needs_torch
+    assert ("TORCH_INDEX" in text) == ("torch]" in text) == needs_torch
     assert "USER 10001" in text and "KEY" not in text
 
 
@@ -180,9 +181,9 @@ def test_a_wheel_travels_with_the_containerfile(llama, world: Path) -> None:
     assert llama(*arguments).exit_code == 0
     text = (world / "out" / "Containerfile").read_text()
     assert "COPY llamakit-0.1.0-py3-none-any.whl /tmp/" in text
-    assert '"/tmp/llamakit-0.1.0-py3-none-any.whl[torch]"' in text
+    assert '"/tmp/llamakit-0.1.0-py3-none-any.whl[mcp,torch]"' in text
     assert (world / "out" / "llamakit-0.1.0-py3-none-any.whl").read_bytes() == b"wheel"
-    assert llama("stack", "build", "onprem", "--print-deps").stdout == "llamakit[postgres]\n"
+    assert llama("stack", "build", "onprem", "--print-deps").stdout == "llamakit[mcp,postgres]\n"
 
 
 def test_what_cannot_be_built(llama, world: Path) -> None:
