@@ -18,6 +18,7 @@ from llamakit.agents.loop import LoopTool, ToolOutcome
 from llamakit.agents.schema import problems
 from llamakit.core.errors import InvalidRequest, LlamakitError, ToolError
 from llamakit.core.messages import ToolCall, ToolSpec
+from llamakit.core.tracing import tool_span
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +90,9 @@ class ToolBox:
         limit = tool.seconds if seconds is None else min(tool.seconds, seconds)
         deadline = asyncio.timeout(limit)
         try:
-            async with deadline:
-                outcome = await tool.call(arguments)
+            with tool_span(call.name):
+                async with deadline:
+                    outcome = await tool.call(arguments)
         except TimeoutError:
             if deadline.expired():
                 return ToolOutcome(f"the tool {call.name!r} did not answer within {limit:g} s", is_error=True)

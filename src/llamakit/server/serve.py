@@ -79,6 +79,7 @@ async def serve_on(
         settings = _uvicorn_config(service)
         server = _Server(settings, service, address_of(config, bound), on_ready)
         await stack.start()
+        await _warn_without_keys(config, stack)
         if config.preload:
             for model in stack.default_models:
                 await stack.inference.load(model)
@@ -105,6 +106,12 @@ def _check_memory(config: ServeConfig) -> None:
             f"the server takes {taken} MiB with its models loaded, and memory_mib is {config.memory_mib}; "
             "choose a smaller model, less context, or --quantize int4"
         )
+
+
+async def _warn_without_keys(config: ServeConfig, stack: Stack) -> None:
+    """A server that takes only keys of its database, and has none, lets nobody in."""
+    if config.require_key and not config.api_keys and config.oidc is None and not await stack.keys.list():
+        log.warning("no key is in the database yet, so nobody is let in; make one with `llama key create NAME`")
 
 
 def _uvicorn_config(service: Service) -> uvicorn.Config:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from starlette.datastructures import Headers
@@ -85,6 +86,12 @@ class Telemetry:
     def generation(self, model: str, exchange: Exchange) -> Generation:
         """A model is about to be asked."""
         return Generation(model, _operation(exchange.route), self._exporter)
+
+    def embedding(self, model: str) -> AbstractContextManager[Span | None]:
+        """A model is asked for vectors inside the block."""
+        facts: dict[str, Attribute] = {"gen_ai.operation.name": "embeddings", "gen_ai.provider.name": PROVIDER}
+        facts["gen_ai.request.model"] = model[:128]
+        return tracing.span(f"embeddings {model[:128]}", "client", **facts)
 
     async def aclose(self) -> None:
         """Send what waits."""

@@ -30,6 +30,7 @@ from llamakit.api.openai_response_writer import Event, MadeCall, Offered, Respon
 from llamakit.api.openai_responses import wants_logprobs
 from llamakit.core.errors import PromptTooLong, ToolError
 from llamakit.core.messages import AnswerEvent, AnswerFold, Message, ToolCall, assistant, tool_result
+from llamakit.core.tracing import tool_span
 from llamakit.stack.items import Item
 from llamakit.stack.response_plan import Approval, Plan
 
@@ -225,8 +226,9 @@ class ResponseLoop:
 
         async def call() -> HostedResult:
             try:
-                async with asyncio.timeout(seconds):
-                    return await tool.call(name, made.call.arguments or "{}")
+                with tool_span(name):
+                    async with asyncio.timeout(seconds):
+                        return await tool.call(name, made.call.arguments or "{}")
             except ToolError as fault:
                 return _failed(str(fault))
             except TimeoutError:

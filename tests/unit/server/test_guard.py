@@ -16,6 +16,7 @@ from llamakit.core.errors import ConfigError
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
 from llamakit.server.app import build_app, operations_of
 from llamakit.server.limits import duration
+from llamakit.server.routing import GuardedRoute
 from llamakit.server.scopes import BY_NAME, BY_TAG, scope_of
 from llamakit.stack.access import ALL_SCOPES, DEFAULT_SCOPES, KeyLimits, Scope
 from llamakit.stack.run_config import ServeConfig
@@ -48,6 +49,11 @@ def test_every_operation_wants_a_scope_that_the_table_names():
         assert named, f"{operation.name}: give its tag {operation.tag!r} a row in server/scopes.py"
         if operation.changes_machine:
             assert wanted is Scope.models_manage
+
+
+def test_nothing_is_reached_but_through_the_guard():
+    routes = echo_app().router.routes
+    assert routes and all(isinstance(route, GuardedRoute) for route in routes)
 
 
 def test_aliases_want_what_their_operations_want():

@@ -13,8 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from tests.serving import MODELS, chat_body, echo_stack, in_process, served
 
+from llamakit.agents.tools import Tool, ToolBox
+from llamakit.core import tracing
 from llamakit.core.config import Secret
 from llamakit.core.errors import ConfigError
+from llamakit.core.messages import ToolCall, ToolSpec
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
 from llamakit.server.app import build_app
 from llamakit.server.logs import JsonFormatter
@@ -181,6 +184,25 @@ async def test_traces_are_kept_where_wanted():
         spans = await stack.traces.spans("local")
         assert trace["trace_id"] == TRACE and [span["kind"] for span in spans] == ["server", "client"]
         assert PRIVATE not in json.dumps(spans)
+
+
+async def noon(_) -> str:
+    return "noon"
+
+
+async def test_tools_and_vectors_are_spans_of_their_own():
+    async with serving(keep_spans=100) as (client, stack):
+        await client.post("/v1/embeddings", json={"model": "echo", "input": PRIVATE})
+        spans = await stack.traces.spans("local")
+        assert [span["name"] for span in spans] == ["POST /v1/embeddings", "embeddings echo"]
+        assert spans[1]["attributes"]["gen_ai.usage.input_tokens"] > 0
+        trace = (tracer := tracing.Tracer([stack.traces.record])).begin("turn", "server", None)
+        tracing.PLACE.set(tracing.Place(trace, trace.root))
+        box = ToolBox.of([Tool(spec=ToolSpec(name="clock", description="", parameters={}), call=noon)])
+        assert (await box.call(ToolCall(id="1", name="clock", arguments="{}"))).text == "noon"
+        tracing.PLACE.set(None)
+        tracer.end(trace, "local")
+        assert "execute_tool clock" in [span["name"] for span in await stack.traces.spans("local")]
 
 
 async def test_what_is_not_sampled_is_not_kept():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.postgres import empty_database
 
+from llamakit.core.errors import StorageError
 from llamakit.stack.access import KeyLimits
 from llamakit.stack.schema import STEPS
 from llamakit.stack.storage import Storage
@@ -199,3 +201,46 @@ async def test_forgotten_meters_take_no_memory(storage):
     clock.now += 400
     await book.aclose()
     assert not book._meters
+
+
+STEPS_OF_LIFE = st.one_of(
+    st.tuples(st.just("ask"), st.integers(0, 1), st.integers(1, 6)),
+    st.tuples(st.just("wait"), st.floats(0.1, 20), st.just(0)),
+    st.tuples(st.just("restart"), st.integers(0, 1), st.booleans()),
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(STEPS_OF_LIFE, max_size=25), st.integers(1, 45))
+def test_no_window_is_ever_overdrawn_whatever_happens(steps, limit):
+    """Two processes on one database, that wait, ask, stop and are killed in any order."""
+
+    async def live() -> list[float]:
+        with tempfile.TemporaryDirectory() as folder:
+            storage = Storage(f"sqlite:{folder}/server.db", STEPS)
+            clock, limits, entered = Clock(), KeyLimits(requests_per_minute=limit), []
+            books = [book_of(storage, clock), book_of(storage, clock)]
+            for kind, first, second in steps:
+                if kind == "wait":
+                    clock.now += first
+                elif kind == "restart":
+                    if second:  # an orderly end gives back what was taken in advance; a kill does not
+                        await books[first].aclose()
+                    books[first] = book_of(storage, clock)
+                else:
+                    for _ in range(second):
+                        if (await books[first].enter("key", limits)).fault is None:
+                            entered.append(clock.now)
+            await storage.aclose()
+            return entered
+
+    entered = asyncio.run(live())
+    for first in entered:
+        assert sum(first <= at <= first + 60 for at in entered) <= limit
+
+
+async def test_a_database_that_is_away_lets_nobody_past_a_limit(storage):
+    book = UsageBook(storage)
+    await storage.aclose()
+    with pytest.raises(StorageError):
+        await book.enter("key", KeyLimits(requests_per_minute=5))

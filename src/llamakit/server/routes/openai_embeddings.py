@@ -41,6 +41,9 @@ async def embed(service: Service, wire: WireEmbeddingRequest, exchange: Exchange
     """The body of the answer; raises `InvalidRequest`."""
     exchange.model = wire.model
     request = to_request(wire, request_id=new_id("embd"), salt=exchange.principal.salt)
-    made = await service.inference.embed(request)
+    with service.telemetry.embedding(wire.model) as span:
+        made = await service.inference.embed(request)
+        if span is not None:
+            span.attributes["gen_ai.usage.input_tokens"] = made.prompt_tokens
     exchange.prompt_tokens = made.prompt_tokens
     return to_body(wire, made)
