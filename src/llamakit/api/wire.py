@@ -100,9 +100,10 @@ def _unknown(wire: Wire, path: str) -> Iterator[str]:
     for name, value in wire.__dict__.items():
         if isinstance(value, Wire):
             yield from _unknown(value, f"{path}{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Wire):
+        elif isinstance(value, list) and value and not isinstance(value[0], int | float):  # ids and vectors are long
             for index, item in enumerate(value):
-                yield from _unknown(item, f"{path}{name}[{index}].")
+                if isinstance(item, Wire):
+                    yield from _unknown(item, f"{path}{name}[{index}].")
 
 
 def _invalid(fault: ValidationError, value: object) -> InvalidRequest:

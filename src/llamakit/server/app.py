@@ -21,7 +21,7 @@ from llamakit.server.exchange import Exchange
 from llamakit.server.limits import EXPOSED
 from llamakit.server.lines import BatchLines
 from llamakit.server.metrics import Metrics
-from llamakit.server.openapi import openapi_document
+from llamakit.server.openapi import OpenApiDocument, openapi_document
 from llamakit.server.origin import OriginGuard
 from llamakit.server.routes import (
     anthropic,
@@ -143,6 +143,7 @@ def build_service_app(service: Service) -> Application:
             about="This document.",
             endpoint=show_document,
             tag="health",
+            answer=OpenApiDocument,
         )
     )
 

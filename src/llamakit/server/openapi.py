@@ -10,10 +10,21 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from llamakit import __version__
+from llamakit.api.wire import Wire
 from llamakit.server.dialects import dialect_of, error_kind
 from llamakit.server.field_docs import DocumentedSchema
 from llamakit.server.routing import Operation
 from llamakit.server.scopes import scope_of
+
+
+class OpenApiDocument(Wire):
+    """An OpenAPI document."""
+
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+    components: dict[str, Any]
+
 
 _REF = "#/components/schemas/{model}"
 _PLACE = re.compile(r"{(\w+)(?::\w+)?}")

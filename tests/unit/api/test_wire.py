@@ -10,7 +10,7 @@ from llamakit.api.openai_chat import ChatCompletionRequest, set_aside, to_reques
 from llamakit.api.openai_completions import WireCompletionRequest
 from llamakit.api.openai_embeddings import WireEmbeddingRequest
 from llamakit.api.tokenize import WireDetokenizeRequest, WireTokenizeRequest
-from llamakit.api.wire import found, read
+from llamakit.api.wire import Wire, found, read
 from llamakit.core.errors import InvalidRequest
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -176,3 +176,15 @@ def test_nested_lists_of_bad_items_make_one_report(fields):
     with pytest.raises(ValidationError) as caught:
         kind.model_validate({"model": "m", "messages": HELLO, **fields})
     assert caught.value.error_count() < 10
+
+
+def test_lists_that_hold_texts_beside_objects_are_looked_through():
+    class Part(Wire):
+        text: str
+
+    class Mixed(Wire):
+        items: list[str | Part]
+
+    wire, unknown = read(Mixed, {"items": [{"text": "a", "x": 1}, "b", {"text": "c", "y": 1}]})
+    assert unknown == ("items[0].x", "items[2].y") and wire.items[1] == "b"
+    assert read(Mixed, {"items": ["b", {"text": "c", "y": 1}]})[1] == ("items[1].y",)
