@@ -86,15 +86,8 @@ ROUTES = (
     vector_stores,
     vector_store_files,
 )
-CORS_HEADERS = (
-    "authorization",
-    "content-type",
-    "x-api-key",
-    "x-request-id",
-    "anthropic-version",
-    "anthropic-beta",
-    "anthropic-dangerous-direct-browser-access",
-)
+CORS_HEADERS = ("*",)
+"""Clients in pages send many of their own. A page that may call brings its key in one of them, never a cookie."""
 CORS_EXPOSED = ("x-request-id", "x-llamakit-ignored", "retry-after", *EXPOSED)
 
 

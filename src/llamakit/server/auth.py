@@ -46,14 +46,16 @@ class Authenticator:
                 raise Unauthenticated("this server wants an API key; send it as `Authorization: Bearer <key>`")
             return self._anybody
         principal = self._static(text)
-        if principal is not None:
-            return principal
-        # Clients that need no key send any text in its place, so only what claims to be one of ours is held to it.
+        # Clients that need no key send any text in its place, so only what claims to be one of ours is held to it. One
+        # that the configuration names too may still do only what was said when it was made.
         if is_key(text):
             key = await self._keys.find(text)
-            if key is None:
+            if key is not None:
+                return self._holder(key)
+            if principal is None:
                 raise Unauthenticated("the API key is not one this server knows: it was revoked, or has expired")
-            return self._holder(key)
+        if principal is not None:
+            return principal
         if self._verifier is not None and is_token(text):
             try:
                 return self._bearer(await self._verifier.verify(text))

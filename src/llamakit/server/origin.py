@@ -49,6 +49,10 @@ class OriginGuard:
                 return Forbidden(
                     f"web pages of {origin[:80]!r} may not call this server; allow them with --cors-origin"
                 )
+        # A page can ask without an Origin, for a picture or a script; only following a link to here is a person's wish.
+        is_foreign = headers.get("sec-fetch-site") == "cross-site" and "origin" not in headers
+        if is_foreign and headers.get("sec-fetch-mode") != "navigate":
+            return Forbidden("web pages of other origins may not use this server as a source; see --cors-origin")
         return None
 
     def _is_own(self, host: str) -> bool:

@@ -175,6 +175,34 @@ async def test_allowed_pages():
         assert (await client.get("/v1/models", headers={"origin": "http://localhost:3001"})).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 200),
+        ({"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}, 200),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors", "origin": "http://localhost:3000"}, 200),
+    ],
+)
+async def test_pages_cannot_ask_without_saying_so(headers, status):
+    async with in_process(echo_app(cors_origins=("http://localhost:3000",))) as client:
+        assert (await client.get("/v1/models", headers=headers)).status_code == status
+
+
+async def test_a_page_may_send_what_its_client_sends():
+    page = "http://localhost:3000"
+    preflight = {
+        "origin": page,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type,x-stainless-lang,traceparent",
+    }
+    async with in_process(echo_app(cors_origins=(page,))) as client:
+        answer = await client.options("/v1/chat/completions", headers=preflight)
+        assert answer.status_code == 200 and "x-stainless-lang" in answer.headers["access-control-allow-headers"]
+        assert "access-control-allow-credentials" not in answer.headers
+
+
 def test_an_open_address_needs_a_key_or_a_word():
     with pytest.raises(ConfigError, match="other machines"):
         echo_app(host="0.0.0.0")

@@ -366,3 +366,12 @@ async def test_who_is_refused_is_not_called_by_anybodys_name(caplog):
     async with serving(require_key=True) as (client, _):
         await client.get("/v1/models", headers=bearer(Secret("sk-wrong-key")))
     assert [record.facts["principal"] for record in caplog.records if hasattr(record, "facts")] == ["unknown"]
+
+
+async def test_a_key_that_the_configuration_names_too_may_do_no_more():
+    stack = echo_stack()
+    key, _ = await stack.keys.create("narrow", scopes=frozenset({Scope.models_read}))
+    async with in_process(build_app(stack, ServeConfig(api_keys=(key,)))) as client:
+        assert (await client.get("/v1/models", headers=bearer(key))).status_code == 200
+        assert (await client.get("/metrics", headers=bearer(key))).status_code == 403
+    await stack.aclose()
