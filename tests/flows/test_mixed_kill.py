@@ -1,0 +1,216 @@
+"""kill -9 at random instants under mixed writes: what was acknowledged is there, and no work hangs after the start.
+
+Chats, files, conversations, background responses, batches and vector stores are written side by side; everything
+that was answered with success is written down here, with what it must say. The next server must show all of it, and
+bring every piece of background work to its end within five seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+
+POINTS = int(os.environ.get("LLAMAKIT_KILL_POINTS", "200"))
+END_S = 5.0
+WRITERS = 4
+_SERVER = """
+import sys
+from llamakit.server.serve import serve
+from llamakit.stack.distribution import single
+from llamakit.stack.run_config import ServeConfig
+
+distribution = single(
+    "inline::echo", ("echo",), {"delay_s": 0.0005}, database="sqlite:" + sys.argv[1], server=ServeConfig(port=0)
+)
+serve(distribution, on_ready=lambda address: print(address, flush=True))
+"""
+_ENDED = ("completed", "failed", "cancelled", "incomplete", "expired")
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """Something the server said it has."""
+
+    kind: str
+    id: str
+    says: str
+    store: str = ""
+
+
+class Server:
+    """A server in a process of its own."""
+
+    def __init__(self, path):
+        self.process = subprocess.Popen([sys.executable, "-c", _SERVER, str(path)], stdout=subprocess.PIPE, text=True)
+        self.url = self.process.stdout.readline().strip()
+        assert self.url.startswith("http"), "the server did not start"
+        self.client = httpx2.Client(base_url=f"{self.url}/v1/", timeout=20)
+
+    def kill(self):
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+
+    def post(self, path, body=None, **more):
+        response = self.client.post(path, json=body, **more)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def get(self, path):
+        response = self.client.get(path)
+        assert response.status_code == 200, (path, response.text)
+        return response
+
+
+def a_chat(server, text):
+    body = {"model": "echo", "messages": [{"role": "user", "content": text}], "store": True}
+    return Acknowledged("chat", server.post("chat/completions", body)["id"], text)
+
+
+def a_file(server, text, purpose="user_data"):
+    made = server.post("files", files={"file": ("a.txt", text.encode())}, data={"purpose": purpose})
+    return Acknowledged("file", made["id"], text)
+
+
+def a_conversation(server, text):
+    made = server.post("conversations", {"items": [{"role": "user", "content": text}]})
+    return Acknowledged("conversation", made["id"], text)
+
+
+def a_response(server, text):
+    made = server.post("responses", {"model": "echo", "input": text, "background": True})
+    return Acknowledged("response", made["id"], text)
+
+
+def a_batch(server, text):
+    rows = [
+        {
+            "custom_id": f"{n}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": "echo", "messages": [{"role": "user", "content": f"{text} {n}"}]},
+        }
+        for n in range(3)
+    ]
+    file = a_file(server, "".join(json.dumps(row) + "\n" for row in rows), "batch")
+    body = {"input_file_id": file.id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    return Acknowledged("batch", server.post("batches", body)["id"], text)
+
+
+def a_stored_file(server, text):
+    file = a_file(server, text, "assistants")
+    store = server.post("vector_stores", {"name": text[:20]})["id"]
+    server.post(f"vector_stores/{store}/files", {"file_id": file.id})
+    return Acknowledged("stored file", file.id, text, store)
+
+
+WRITES = (a_chat, a_file, a_conversation, a_response, a_batch, a_stored_file)
+
+
+def says(server, one):
+    """What an object says now; None while it is not at its end."""
+    match one.kind:
+        case "chat":
+            return server.get(f"chat/completions/{one.id}").json()["choices"][0]["message"]["content"]
+        case "file":
+            return server.get(f"files/{one.id}/content").text
+        case "conversation":
+            return server.get(f"conversations/{one.id}/items").json()["data"][0]["content"][0]["text"]
+        case "response":
+            body = server.get(f"responses/{one.id}").json()
+            if body["status"] not in _ENDED:
+                return None
+            return body["output"][0]["content"][0]["text"] if body["status"] == "completed" else str(body["error"])
+        case "batch":
+            body = server.get(f"batches/{one.id}").json()
+            if body["status"] not in _ENDED:
+                return None
+            lines = server.get(f"files/{body['output_file_id']}/content").text.splitlines()
+            rows = [json.loads(line) for line in lines]
+            said = [row["response"]["body"]["choices"][0]["message"]["content"] for row in rows]
+            assert said == [f"{one.says} {n}" for n in range(3)], "a line is missing, or there twice"
+            return one.says
+        case _:
+            body = server.get(f"vector_stores/{one.store}/files/{one.id}").json()
+            if body["status"] not in _ENDED:
+                return None
+            assert body["status"] == "completed", body
+            return one.says
+
+
+def write(server, draw, acknowledged, name):
+    """Write until the server dies under it."""
+    for n in range(100_000):
+        make = draw.choice(WRITES)
+        try:
+            acknowledged.append(make(server, f"{name}.{n} " + "words " * draw.randint(1, 30)))
+        except httpx2.TransportError:
+            return
+
+
+def check(path, server, started, objects, end_s):
+    """Everything is there and says what it said; what was under way has ended in time."""
+    left = list(objects)
+    while left:
+        left = [one for one in left if (said := says(server, one)) is None or not _same(one, said)]
+        assert not left or time.monotonic() - started < end_s, f"{left[0]} and {len(left) - 1} more hang"
+        time.sleep(0.02)
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    raw.close()
+
+
+def _same(one, said):
+    assert said == one.says, (one, said)
+    return True
+
+
+def survive(path, points, seed, end_s=END_S):
+    draw = random.Random(seed)
+    acknowledged: list[Acknowledged] = []
+    fresh: list[Acknowledged] = []
+    for point in range(points):
+        server = Server(path)
+        started = time.monotonic()
+        older = draw.sample(acknowledged, min(20, len(acknowledged)))
+        check(path, server, started, [*fresh, *older], end_s)
+        acknowledged += fresh
+        fresh = []
+        writers = [
+            threading.Thread(target=write, args=(server, random.Random(f"{seed}.{point}.{n}"), fresh, f"{point}.{n}"))
+            for n in range(WRITERS)
+        ]
+        for writer in writers:
+            writer.start()
+        time.sleep(draw.uniform(0.05, 0.6))
+        server.kill()
+        for writer in writers:
+            writer.join()
+        server.client.close()
+    server = Server(path)
+    check(path, server, time.monotonic() + 60, [*acknowledged, *fresh], end_s)
+    server.kill()
+    server.client.close()
+    assert len(acknowledged) + len(fresh) >= points, "the writers got nowhere"
+
+
+def test_mixed_writes_survive_kills(tmp_path):
+    survive(tmp_path / "server.db", 3, seed=1, end_s=6 * END_S)  # whoever runs this may be busy otherwise
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_mixed_writes_survive_many_kills(tmp_path):
+    """`LLAMAKIT_KILL_POINTS` points, 200 unless it says otherwise."""
+    survive(tmp_path / "server.db", POINTS, seed=2)
