@@ -72,6 +72,8 @@ async def while_wanted(work: Coroutine[Any, Any, T], receive: Receive, drain: Dr
                 one.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await one
+            elif not one.cancelled():
+                one.exception()  # both may have failed at once; what the other had to say has been looked at
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -35,7 +35,8 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 
-SEND_S = 10.0
+SEND_S = 5.0
+"""Seconds that a collector gets for a batch; a server that stops waits no longer either."""
 MAX_QUEUE = 4096
 """Spans that wait to be sent; more are dropped by the SDK."""
 _KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
@@ -86,8 +87,9 @@ class OtelExporter:
 
     async def aclose(self) -> None:
         """Send what waits; the SDK's threads end."""
-        await asyncio.to_thread(self._processor.shutdown)
-        await asyncio.to_thread(self._meters.shutdown)
+        await asyncio.gather(
+            asyncio.to_thread(self._processor.shutdown), asyncio.to_thread(self._meters.shutdown)
+        )
 
     def _readable(self, span: Span) -> ReadableSpan:
         parent = None if span.parent_id is None else _context(span.context, span.parent_id)

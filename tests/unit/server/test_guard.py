@@ -375,3 +375,12 @@ async def test_a_key_that_the_configuration_names_too_may_do_no_more():
         assert (await client.get("/v1/models", headers=bearer(key))).status_code == 200
         assert (await client.get("/metrics", headers=bearer(key))).status_code == 403
     await stack.aclose()
+
+
+def test_two_servers_on_one_database_count_together(tmp_path):
+    with slow_server(tmp_path, require_key=True) as one, slow_server(tmp_path, require_key=True) as other:
+        limits = KeyLimits(requests_per_minute=12)
+        key, _ = asyncio.run(elsewhere(tmp_path, lambda book: book.create("ci", limits=limits)))
+        with httpx2.Client(headers=bearer(key)) as client:
+            codes = [client.get(f"{server.base_url}/models").status_code for _ in range(10) for server in (one, other)]
+        assert codes.count(200) == 12 and set(codes) == {200, 429}
