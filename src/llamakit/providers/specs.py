@@ -23,6 +23,7 @@ class Api(StrEnum):
     inference = "inference"
     tools = "tools"
     safety = "safety"
+    vector_io = "vector_io"
 
 
 Build = Callable[[Mapping[str, Any], Mapping[Api, Any]], Any]
@@ -136,5 +137,35 @@ BUILT_IN: tuple[ProviderSpec, ...] = (
         target="llamakit.providers.remote.tools.mcp:build",
         extra="mcp",
         summary="The tools of MCP servers, at URLs that the outbound settings allow, and of configured programs.",
+    ),
+    ProviderSpec(
+        api=Api.vector_io,
+        name="inline::numpy",
+        target="llamakit.providers.inline.vector_io.local:build",
+        summary="Exact search by numpy over mapped files, words by SQLite: the default beside SQLite.",
+        settings={"kind": "numpy"},
+    ),
+    ProviderSpec(
+        api=Api.vector_io,
+        name="inline::faiss",
+        target="llamakit.providers.inline.vector_io.local:build",
+        extra="faiss",
+        summary="The same, with a graph of FAISS where vectors are many.",
+        settings={"kind": "faiss"},
+    ),
+    ProviderSpec(
+        api=Api.vector_io,
+        name="inline::sqlite-vec",
+        target="llamakit.providers.inline.vector_io.local:build",
+        extra="sqlite-vec",
+        summary="Exact search by sqlite-vec inside SQLite, through apsw.",
+        settings={"kind": "sqlite-vec"},
+    ),
+    ProviderSpec(
+        api=Api.vector_io,
+        name="remote::pgvector",
+        target="llamakit.providers.remote.vector_io.pgvector:build",
+        extra="postgres",
+        summary="PostgreSQL with pgvector: the default beside PostgreSQL.",
     ),
 )

@@ -15,7 +15,7 @@ from llamakit.stack.agents import Agents
 from llamakit.stack.background import Background
 from llamakit.stack.batches import Batches
 from llamakit.stack.chats import StoredChats
-from llamakit.stack.chunk_stores import Chunks
+from llamakit.stack.chunk_stores import Chunks, chosen
 from llamakit.stack.conversations import Conversations
 from llamakit.stack.datasets import Datasets
 from llamakit.stack.distribution import LOCAL_INFERENCE, Distribution
@@ -101,7 +101,8 @@ class Stack:
         hosted: dict[HostedKind, HostedTools] = {**by_kind(tools.values()), **self.hosted_tools}
         background, files = Background(self.storage), Files(self.storage)
         embedders = Embedders(self.inference, self.distribution.vector_stores.embedding_model)
-        chunks = Chunks(self.storage, embedders)
+        vectors = chosen(self.providers.of(Api.vector_io), self.distribution.vector_stores.provider_id)
+        chunks = Chunks(self.storage, embedders, vectors)
         stores, uploads = VectorStores(self.storage, files, embedders, chunks), Uploads(self.storage, files)
         dbs = VectorDbs(self.storage, stores, self.distribution.vector_stores.provider_id)
         datasets = Datasets(self.storage, files)

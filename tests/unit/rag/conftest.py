@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -54,12 +55,21 @@ def embedders() -> Embedders:
     return Embedders()
 
 
-@pytest.fixture(params=["local", "pgvector"])
+VECTORS = {"local": ("file", "open_flat"), "faiss": ("hnsw", "HnswVectors"), "sqlite-vec": ("vec0", "SqliteVectors")}
+"""Where the vectors of local collections may lie, by module and name."""
+NEEDS = {"local": (), "faiss": ("faiss",), "sqlite-vec": ("apsw", "sqlite_vec")}
+
+
+@pytest.fixture(params=["local", "faiss", "sqlite-vec", "pgvector"])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Database, ChunkStore]]:
     """A database and a chunk store of each kind."""
-    if request.param == "local":
+    if request.param in VECTORS:
+        for package in NEEDS[request.param]:
+            pytest.importorskip(package)
+        module, name = VECTORS[request.param]
+        opening = vars(importlib.import_module(f"llamakit.rag.vector.{module}"))[name]
         database = await SqliteDatabase.open(tmp_path / "main.db")
-        store = LocalChunks(tmp_path / "collections")
+        store = LocalChunks(tmp_path / "collections", vectors=opening)
         yield database, store
         await store.close()
         await database.close()

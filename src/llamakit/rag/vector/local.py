@@ -23,6 +23,7 @@ from llamakit.core.errors import Conflict, NotFound
 from llamakit.rag.chunk import Chunk
 from llamakit.rag.embed import Vectors
 from llamakit.rag.filters import Filter, columns, sequence_sql, to_sql
+from llamakit.rag.vector.file import OpenVectors, VectorFile, open_flat
 from llamakit.rag.vector.store import Hit, NewChunk, Source, StoredChunk
 from llamakit.storage.blobs import sync_folder
 from llamakit.storage.migrations import migrate
@@ -31,7 +32,7 @@ from llamakit.storage.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     # Brings numpy, which a server without vectors does without.
-    from llamakit.rag.vector.flat import FlatVectors, Slots
+    from llamakit.rag.vector.flat import Slots
 
 _WORD = re.compile(r"\w+")
 MAX_WORDS = 64
@@ -69,7 +70,7 @@ class _Open:
     """One open collection."""
 
     database: SqliteDatabase
-    vectors: FlatVectors
+    vectors: VectorFile
     version: str = ""
     """Of the rows that `living` was read from."""
     living: Slots | None = None
@@ -79,8 +80,9 @@ class _Open:
 class LocalChunks:
     """Chunk stores under one folder. Keeps the most recently used collections open."""
 
-    def __init__(self, root: Path, *, max_open: int = 32) -> None:
+    def __init__(self, root: Path, *, vectors: OpenVectors = open_flat, max_open: int = 32) -> None:
         self._root = root
+        self._vectors = vectors
         self._max_open = max_open
         self._open: OrderedDict[Path, _Open] = OrderedDict()
         self._lock = asyncio.Lock()
@@ -106,7 +108,7 @@ class LocalChunks:
                 *(Statement("INSERT INTO meta (name, value) VALUES (?1, ?2)", fact) for fact in facts.items())
             )
             await database.close()
-            await asyncio.to_thread(_vectors_at, making / _vector_file("0"), dimension)
+            await asyncio.to_thread(self._vectors, making / _vector_file("0"), dimension)
             try:
                 making.rename(folder)  # now it is there, whole
             except OSError as error:
@@ -212,7 +214,7 @@ class LocalChunks:
             if opened is None:
                 if not (folder / "chunks.db").is_file():
                     raise _missing(collection)
-                opened = self._open[folder] = await _opened(folder)
+                opened = self._open[folder] = await _opened(folder, self._vectors)
             self._open.move_to_end(folder)
             opened.users += 1
             await self._close_idle()
@@ -264,7 +266,7 @@ class LocalChunks:
         generation = (await _meta(opened.database))["generation"]
         path = opened.vectors.path.with_name(_vector_file(generation))
         if path != opened.vectors.path:
-            opened.vectors = await asyncio.to_thread(_vectors_at, path, opened.vectors.dimension)
+            opened.vectors = await asyncio.to_thread(self._vectors, path, opened.vectors.dimension)
             opened.living = None
         return generation
 
@@ -283,7 +285,7 @@ class LocalChunks:
                 return  # another process was quicker
             slots = _slots(await transaction.fetch("SELECT slot FROM chunks ORDER BY slot"))
             new.unlink(missing_ok=True)
-            vectors = await asyncio.to_thread(_copied, opened.vectors, slots, new)
+            vectors = await asyncio.to_thread(_copied, opened.vectors, slots, new, self._vectors)
             await transaction.execute(
                 "UPDATE chunks SET slot = m.place FROM "
                 "(SELECT n, row_number() OVER (ORDER BY slot) - 1 AS place FROM chunks) m WHERE m.n = chunks.n"
@@ -294,11 +296,11 @@ class LocalChunks:
         old.unlink(missing_ok=True)
 
 
-async def _opened(folder: Path) -> _Open:
+async def _opened(folder: Path, opening: OpenVectors) -> _Open:
     database = await SqliteDatabase.open(folder / "chunks.db", idle_s=_COMPACTION_S)
     meta = await _meta(database)
     path = folder / _vector_file(meta["generation"])
-    return _Open(database, await asyncio.to_thread(_vectors_at, path, int(meta["dimension"])))
+    return _Open(database, await asyncio.to_thread(opening, path, int(meta["dimension"])))
 
 
 class _Disturbed(Conflict):
@@ -398,17 +400,11 @@ def _slots(rows: Sequence[Row]) -> Slots:
     return np.array([row["slot"] for row in rows], dtype=np.int64)
 
 
-def _copied(vectors: FlatVectors, slots: Slots, path: Path) -> FlatVectors:
-    new = _vectors_at(path, vectors.dimension)
+def _copied(vectors: VectorFile, slots: Slots, path: Path, opening: OpenVectors) -> VectorFile:
+    new = opening(path, vectors.dimension)
     for start in range(0, len(slots), 65536):
         new.append(vectors.rows(slots[start : start + 65536]))
     return new
-
-
-def _vectors_at(path: Path, dimension: int) -> FlatVectors:
-    from llamakit.rag.vector.flat import FlatVectors
-
-    return FlatVectors(path, dimension)
 
 
 def _vector_file(generation: str) -> str:

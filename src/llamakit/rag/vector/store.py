@@ -6,13 +6,15 @@ ranking, inside the index. A put replaces a document's chunks as a whole, durabl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from llamakit.rag.chunk import Chunk
 from llamakit.rag.embed import Vectors
 from llamakit.rag.filters import AttributeValue, Filter
+from llamakit.storage.sql import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,4 +106,15 @@ class ChunkStore(Protocol):
 
     async def close(self) -> None:
         """Release files and connections."""
+        ...
+
+
+class ChunkStoreProvider(Protocol):
+    """Opens chunk stores: what a provider of vectors is."""
+
+    async def open(self, database: Database, folder: Callable[[str], Path]) -> ChunkStore:
+        """A store beside a server's `database`, or in a `folder` by a name of its own.
+
+        Raises `ConfigError` where it does not go with that database, `MissingExtra` without its package.
+        """
         ...

@@ -1,0 +1,1 @@
+"""Vector stores in this process, one module each."""

@@ -1,0 +1,1 @@
+"""Vector stores of other services, one module each."""
