@@ -79,10 +79,10 @@ NEEDS = {
     "test_choice_is_followed": "choice",
     "test_forced_tool_calls": "seed",
     "test_a_final_message_can_be_continued": "continue",
-    "test_a_prompt_too_long_is_refused_with_both_numbers": "tokens",
-    "test_ids_outside_the_vocabulary_are_refused": "tokens",
+    "test_a_prompt_too_long_is_refused_with_both_numbers": "tokenizer",
+    "test_ids_outside_the_vocabulary_are_refused": "tokenizer",
     "test_tokens_there_and_back": "tokens",
-    "test_spelled_special_tokens_are_text": "tokens",
+    "test_spelled_special_tokens_are_text": "tokenizer",
     "test_messages_are_tokenized_as_they_are_asked": "tokens",
     "test_closing_a_stream_stops_the_work": "ignore_eos",
     "test_models_come_and_go": "management",
@@ -141,7 +141,29 @@ async def remote_plain_subject() -> AsyncIterator[Subject]:
             "model_names": {"alias": "echo"},
         }
         provider = build_remote(settings, {})
-        yield Subject(provider=provider, model="alias", lacks=frozenset(beyond | {"management"}))
+        yield Subject(provider=provider, model="alias", lacks=frozenset(beyond | {"tokenizer", "management"}))
+        await provider.aclose()
+
+
+@asynccontextmanager
+async def remote_ollama_subject() -> AsyncIterator[Subject]:
+    """The row of Ollama, with this project's own server as the Ollama."""
+    beyond = {"n", "ignore_eos", "include_stop", "prompt_logprobs", "tokens", "progress", "salts", "choice", "continue"}
+    with served(echo_stack(models=("llama3.2:1b",))) as server:
+        provider = build_remote({"vendor": "ollama", "base_url": server.url, "retries": 0}, {})
+        # The name of the catalog, which this row turns into Ollama's own.
+        yield Subject(
+            provider=provider, model="llama3.2:1b-instruct", lacks=frozenset(beyond | {"tokenizer", "management"})
+        )
+        await provider.aclose()
+
+
+@asynccontextmanager
+async def remote_vllm_subject() -> AsyncIterator[Subject]:
+    """The row of vLLM, with this project's own server as the vLLM."""
+    with served(echo_stack(models=("echo",))) as server:
+        provider = build_remote({"vendor": "vllm", "base_url": server.url, "retries": 0}, {})
+        yield Subject(provider=provider, model="echo", lacks=frozenset({"management", "progress", "tokenizer"}))
         await provider.aclose()
 
 
@@ -160,6 +182,8 @@ PROVIDERS: dict[str, Callable] = {
     "remote::llamakit of echo": remote_subject,
     "remote::llamakit of local": remote_local_subject,
     "remote::openai of echo": remote_plain_subject,
+    "remote::ollama of echo": remote_ollama_subject,
+    "remote::vllm of echo": remote_vllm_subject,
     "remote::anthropic of echo": anthropic_subject,
 }
 """Name of the provider to a context manager that gives a `Subject`."""
