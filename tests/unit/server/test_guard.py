@@ -51,6 +51,11 @@ def test_every_operation_wants_a_scope_that_the_table_names():
             assert wanted is Scope.models_manage
 
 
+def test_the_table_names_nothing_that_is_not_there():
+    assert set(BY_NAME) <= {operation.name for operation in OPERATIONS}
+    assert set(BY_TAG) - {"admin"} <= {operation.tag for operation in OPERATIONS}
+
+
 def test_nothing_is_reached_but_through_the_guard():
     routes = echo_app().router.routes
     assert routes and all(isinstance(route, GuardedRoute) for route in routes)
