@@ -14,6 +14,7 @@ ALWAYS = "health"
 _MEANS = {
     Api.inference: ("chat", "completions", "embeddings", "models", "tokens"),
     Api.safety: ("moderations", "shields"),
+    Api.tools: ("llama_stack_tools", "containers"),
 }
 """What the name of a provider's API stands for, where its operations have names of their own."""
 

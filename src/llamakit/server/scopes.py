@@ -30,6 +30,7 @@ BY_TAG: dict[str, tuple[Scope, Scope]] = {
     "management": _MODELS,
     "responses": _OBJECTS,
     "conversations": _OBJECTS,
+    "containers": _OBJECTS,
     "stored chat": _OBJECTS,
     "prompts": _OBJECTS,
     "batches": _OBJECTS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from llamakit.api.containers import Containers
 from llamakit.api.hosted_tools import HostedKind, HostedTools, ServerParts, ToolProvider
 from llamakit.api.inference import Inference
 from llamakit.core.errors import InvalidRequest
@@ -16,6 +17,7 @@ from llamakit.stack.background import Background
 from llamakit.stack.batches import Batches
 from llamakit.stack.chats import StoredChats
 from llamakit.stack.chunk_stores import Chunks, chosen
+from llamakit.stack.containers import containers_of
 from llamakit.stack.conversations import Conversations
 from llamakit.stack.datasets import Datasets
 from llamakit.stack.distribution import LOCAL_INFERENCE, Distribution
@@ -92,6 +94,8 @@ class Stack:
     traces: Traces = field(init=False)
     tool_groups: ToolGroups = field(init=False)
     """Sets of tools by name."""
+    containers: Containers = field(init=False)
+    """Working folders of the code interpreter."""
     agents: Agents = field(init=False)
     datasets: Datasets = field(init=False)
     scoring: Scoring = field(init=False)
@@ -134,6 +138,7 @@ class Stack:
             "keys": KeyBook(self.storage),
             "usage": UsageBook(self.storage),
             "traces": Traces(self.storage, max_spans=self.distribution.telemetry.keep_spans),
+            "containers": containers_of(tools.values()),
             "tool_groups": groups,
             "datasets": datasets,
             "scoring": Scoring(self.storage, datasets),

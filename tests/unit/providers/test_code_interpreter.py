@@ -9,7 +9,7 @@ from tests.tiny import FakeClock
 from llamakit.api.hosted_tools import ServerParts
 from llamakit.core.errors import ConfigError, InvalidRequest, NotFound, SandboxUnavailable, ToolError
 from llamakit.providers.inline.tools.code_interpreter import CodeInterpreter, build
-from llamakit.providers.inline.tools.containers import Containers
+from llamakit.providers.inline.tools.containers import ContainerPool
 from llamakit.sandbox.interpreter import Sandbox
 from llamakit.storage.ids import CONTAINER
 
@@ -102,13 +102,14 @@ async def test_what_cannot_be_honoured_is_refused(interpreter, container):
 
 async def test_containers_go_when_unused_and_hold_their_bounds(interpreter):
     clock = FakeClock()
-    kept = Containers(await Sandbox.open(), idle_s=10.0, most=2, clock=clock)
+    kept = ContainerPool(await Sandbox.open(), idle_s=10.0, clock=clock)
     one = kept.create("me", {"a": b"1"}, memory_bytes=1 << 29)
     clock.advance(9)
     assert kept.get("me", one.id) is one
+    await kept.run(one, "pass")
     clock.advance(9)
-    assert kept.get("me", one.id) is one
-    clock.advance(11)
+    assert kept.of("me") == [one] and kept.of("you") == []
+    clock.advance(2)
     for id in (one.id, CONTAINER.new(), "../x"):
         with pytest.raises(NotFound):
             kept.get("me", id)

@@ -9,15 +9,17 @@ import asyncio
 import base64
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llamakit.agents.tools import check_arguments
+from llamakit.api.containers import Containers
 from llamakit.api.hosted_tools import FileReader, HostedKind, HostedResult, ServerParts
 from llamakit.core.errors import ConfigError, InvalidRequest, LlamakitError, ToolError
 from llamakit.core.messages import ToolSpec
-from llamakit.providers.inline.tools.containers import IDLE_S, Container, Containers
+from llamakit.providers.inline.tools.container_api import ContainerApi
+from llamakit.providers.inline.tools.containers import IDLE_S, Container, ContainerPool
 from llamakit.providers.shared.tool_settings import argument, check_config, check_settings, config_number, texts
 from llamakit.sandbox.interpreter import Sandbox, SandboxLimits, SandboxResult
 
@@ -52,7 +54,7 @@ SPEC = ToolSpec(
 def build(config: Mapping[str, Any], needs: Mapping[Any, Any]) -> CodeInterpreter:
     """The provider; raises `ConfigError` for an unknown setting. Nothing is tried yet."""
     check_config("inline::code-interpreter", config, _CONFIG)
-    memory = int(config_number(config, "memory_mb", 512, 1 << 20)) * _MIB
+    memory = int(config_number(config, "memory_mb", 1024, 1 << 20)) * _MIB
     limits = SandboxLimits(
         wall_s=config_number(config, "wall_s", 30.0, 3600.0),
         cpu_s=int(config_number(config, "cpu_s", 20, 3600)),
@@ -93,7 +95,7 @@ class CodeInterpreter:
         self._idle_s = idle_s
         self._files: FileReader | None = None
         self._lock = asyncio.Lock()
-        self._opened: Containers | None = None
+        self._opened: ContainerPool | None = None
 
     def bind(self, parts: ServerParts) -> None:
         """Take the files of the server."""
@@ -101,34 +103,34 @@ class CodeInterpreter:
 
     async def start(self) -> None:
         """Try the walls from inside; raises `SandboxUnavailable` naming the one that is missing."""
-        await self.containers()
+        await self.pool()
 
-    async def containers(self) -> Containers:
+    def kept(self) -> Containers:
+        """The containers, as the API shows them."""
+        return ContainerApi(self.pool, self._read, self._memory, _check_network)
+
+    async def pool(self) -> ContainerPool:
         """The containers, once the walls were tried."""
         async with self._lock:
             if self._opened is None:
                 sandbox = await Sandbox.open(self._limits, packages=self._packages, parallel=self._parallel)
-                self._opened = Containers(sandbox, idle_s=self._idle_s)
+                self._opened = ContainerPool(sandbox, idle_s=self._idle_s)
             return self._opened
 
     async def open(self, owner: str, settings: Mapping[str, Any]) -> _Interpreter:
         """The interpreter as a request wants it: in a container of its own, or in one that it names."""
         check_settings(SPEC.name, settings, ("type", "container"))
-        containers = await self.containers()
+        pool = await self.pool()
         wanted = settings.get("container")
         if isinstance(wanted, str):
-            return _Interpreter(self, owner, containers.get(owner, wanted), 0, {})
+            return _Interpreter(self, owner, pool.get(owner, wanted), 0, {})
         wanted = {"type": "auto"} if wanted is None else wanted
         if not isinstance(wanted, Mapping) or wanted.get("type") != "auto":
             raise InvalidRequest(
                 'container is the id of one, or {"type": "auto"} for a new one', param="tools.container"
             )
         check_settings("container", wanted, ("type", "file_ids", "memory_limit", "network_policy"))
-        policy = wanted.get("network_policy")
-        if policy is not None and (not isinstance(policy, Mapping) or policy.get("type") != "disabled"):
-            raise InvalidRequest(
-                "container.network_policy can only be disabled: code has no network here", param="tools.container"
-            )
+        _check_network(wanted.get("network_policy"))
         files = await self._read(owner, texts(wanted.get("file_ids"), "container.file_ids", most=MAX_FILES))
         return _Interpreter(self, owner, None, self._memory(wanted.get("memory_limit")), files)
 
@@ -148,7 +150,7 @@ class CodeInterpreter:
             )
         return bytes
 
-    async def _read(self, owner: str, ids: tuple[str, ...]) -> dict[str, bytes]:
+    async def _read(self, owner: str, ids: Sequence[str]) -> dict[str, bytes]:
         """The files by names that the sandbox takes; raises `NotFound` for one that is not the owner's."""
         if ids and self._files is None:
             raise InvalidRequest("container.file_ids: this server keeps no files", param="tools.container")
@@ -184,11 +186,11 @@ class _Interpreter:
         """Run code once."""
         code = argument(check_arguments(SPEC, arguments), SPEC, "code", most=MAX_CODE_CHARS)
         fenced = _FENCE.fullmatch(code)
-        containers = await self._provider.containers()
+        pool = await self._provider.pool()
         try:
             if self._container is None:
-                self._container = containers.create(self._owner, self._files, memory_bytes=self._memory)
-            result = await containers.run(self._container, code if fenced is None else fenced[1])
+                self._container = pool.create(self._owner, self._files, memory_bytes=self._memory)
+            result = await pool.run(self._container, code if fenced is None else fenced[1])
         except LlamakitError as fault:
             raise ToolError(f"the code could not be run: {fault}") from fault
         return _result(self._container, result)
@@ -210,7 +212,28 @@ def _result(container: Container, result: SandboxResult) -> HostedResult:
     return HostedResult(
         output="\n".join([logs, *notes]).strip("\n") or "The program printed nothing.",
         fields={"container_id": container.id, "outputs": outputs},
+        citations={name: _citation(container, name) for name in result.files if _is_citable(name)},
     )
+
+
+def _citation(container: Container, name: str) -> dict[str, Any]:
+    return {
+        "type": "container_file_citation",
+        "container_id": container.id,
+        "file_id": container.files[name].id,
+        "filename": name,
+    }
+
+
+def _is_citable(name: str) -> bool:
+    """Whether an answer that holds the name means the file; a name such as `a` may be any word."""
+    return len(name) > 3 and "." in name
+
+
+def _check_network(policy: Any) -> None:
+    """Refuse a network: there is none."""
+    if policy is not None and (not isinstance(policy, Mapping) or policy.get("type") != "disabled"):
+        raise InvalidRequest("network_policy can only be disabled: code has no network here", param="network_policy")
 
 
 def _code(exit_code: int | None) -> str:
