@@ -16,7 +16,7 @@ from llamakit.core.config import config_path, data_home
 from llamakit.hub import cache, embedded
 
 PACKAGES = (
-    "torch", "numpy", "tokenizers", "llguidance", "huggingface-hub", "fastapi", "uvicorn", "httpx2", "pydantic",
+    "torch", "numpy", "tokenizers", "llguidance", "huggingface-hub", "starlette", "uvicorn", "httpx2", "pydantic",
     "typer", "rich", "prompt-toolkit", "psutil",
 )  # fmt: skip
 _OURS = ("LLAMA_", "HF_", "HUGGINGFACE_", "OMP_", "MKL_", "CUDA_VISIBLE")
