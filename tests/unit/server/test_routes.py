@@ -85,6 +85,7 @@ ANSWERS = [
 KEPT = (
     "responses",
     "conversations",
+    "containers",
     "prompts",
     "batches",
     "shields",
