@@ -299,3 +299,19 @@ def test_a_renewed_certificate_is_taken_and_old_tls_is_not(tmp_path, monkeypatch
         weak.set_ciphers("AES128-SHA:AES256-SHA:ECDHE-RSA-AES128-SHA")
         with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", server.port)) as plain:
             weak.wrap_socket(plain, server_hostname="localhost")
+
+
+def test_clients_show_a_certificate_where_one_is_wanted(tmp_path):
+    cert, key = certificate(tmp_path)
+    (tmp_path / "client").mkdir()
+    client_cert, client_key = certificate(tmp_path / "client")
+    with served(tls_cert=str(cert), tls_key=str(key), tls_client_ca=str(client_cert)) as server:
+        place = f"https://localhost:{server.port}/health"
+        known, unknown = (ssl.create_default_context(cafile=str(cert)) for _ in range(2))
+        known.load_cert_chain(client_cert, client_key)
+        unknown.load_cert_chain(cert, key)
+        with httpx2.Client(verify=known) as client:
+            assert client.get(place).status_code == 200
+        for context in (ssl.create_default_context(cafile=str(cert)), unknown):
+            with httpx2.Client(verify=context) as client, pytest.raises(httpx2.TransportError):
+                client.get(place)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import ssl
@@ -50,6 +51,7 @@ def serve(
     if distribution.server.offline:
         shut()
     bound = listen(distribution.server)
+    _leave_no_core()
     try:
         with asyncio.Runner() as runner:
             runner.run(serve_on(bound, distribution, stack=stack, limits=limits, on_ready=on_ready))
@@ -106,6 +108,12 @@ def _check_memory(config: ServeConfig) -> None:
             f"the server takes {taken} MiB with its models loaded, and memory_mib is {config.memory_mib}; "
             "choose a smaller model, less context, or --quantize int4"
         )
+
+
+def _leave_no_core() -> None:
+    """Keys and prompts are in memory, so a crash writes none of it to the disk."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 async def _warn_without_keys(config: ServeConfig, stack: Stack) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.postgres import empty_database
 
 from llamakit.core import tracing
 from llamakit.core.errors import ConfigError, InvalidRequest, NotFound
@@ -124,3 +125,18 @@ def test_circles_end():
 def test_settings(wrong):
     with pytest.raises(ConfigError):
         TelemetryConfig(**wrong)
+
+
+async def test_on_postgres(postgres_server):
+    async with empty_database(postgres_server) as url:
+        storage = Storage(url, STEPS)
+        traces = Traces(storage, max_spans=3)
+        made = record(traces, status=200)
+        record(traces, status=500)
+        assert len(await traces.spans("anna")) == 3
+        assert len(await traces.span_tree("anna", (await traces.spans("anna"))[-1]["span_id"])) == 1
+        assert [span["attributes"] for span in await traces.spans("anna", [Filter("status", "gt", 300)])]
+        with pytest.raises(NotFound):
+            await traces.trace("anna", made.root.context.trace_id)
+        await traces.aclose()
+        await storage.aclose()
