@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -11,6 +12,13 @@ from typing import Any, TextIO
 from llamakit.core.tracing import current
 from llamakit.server.exchange import REQUEST_ID
 
+_SECRETS = (
+    (re.compile(r"llk_[0-9A-Za-z]{8,}"), "llk_***"),
+    (re.compile(r"\b((?i:bearer|basic))\s+(?=\S*[0-9A-Z])[A-Za-z0-9._~+/=-]{8,}"), r"\1 ***"),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"), "***"),
+    (re.compile(r"(://[^\s:/@\"']*):[^\s@/\"']+@"), r"\1:***@"),
+)
+"""Our keys, authorization headers, signed tokens, passwords in URLs."""
 _LOGGERS = ("llamakit", "uvicorn")
 
 
@@ -28,7 +36,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             made["exception"] = self.formatException(record.exc_info)
-        return json.dumps(made, ensure_ascii=True, default=str)
+        return masked(json.dumps(made, ensure_ascii=True, default=str))
 
 
 class PlainFormatter(logging.Formatter):
@@ -40,7 +48,7 @@ class PlainFormatter(logging.Formatter):
         message = record.getMessage()
         facts = " ".join(f"{key}={_plain(value)}" for key, value in _facts(record).items())
         line = f"{time} {record.levelname.lower():7} {message}" + (f"  {facts}" if facts else "")
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return masked(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
 
 
 def configure_logging(*, as_json: bool, level: int = logging.INFO, stream: TextIO | None = None) -> None:
@@ -53,6 +61,13 @@ def configure_logging(*, as_json: bool, level: int = logging.INFO, stream: TextI
         logger.propagate = False
     logging.getLogger("llamakit").setLevel(level)
     logging.getLogger("uvicorn").setLevel(max(level, logging.WARNING))
+
+
+def masked(text: str) -> str:
+    """The text without what looks like a secret. Nobody logs one on purpose; the error of a library may hold one."""
+    for shape, shown in _SECRETS:
+        text = shape.sub(shown, text)
+    return text
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sqlite3
 import threading
 import traceback
@@ -171,6 +172,32 @@ async def test_a_provider_that_tells_its_key_tells_it_to_nobody(status):
     for answer in answers:
         assert PROVIDER not in answer.text + str(answer.headers)
     assert PROVIDER not in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret", "left"),
+    [
+        (f"got {new_key().reveal()} from", "llk_[0-9A-Za-z]", "got llk_*** from"),
+        ("{'Authorization': 'Bearer abcdefgh12345'}", "abcdefgh", "'Bearer ***'"),
+        ("basic YWxhZGRpbjpvcGVu at", "YWxh", "basic *** at"),
+        ("token eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln!", "eyJ", "token ***!"),
+        ("postgresql://anna:hunter2@db/x", "hunter2", "postgresql://anna:***@db/x"),
+        ("basic authentication of a bearer", "nothing", "basic authentication of a bearer"),
+        ("http://localhost:8321/v1 and user@host: fine", "nothing", "http://localhost:8321/v1 and user@host: fine"),
+    ],
+)
+def test_what_looks_like_a_secret_is_masked_in_lines(text, secret, left):
+    try:
+        raise RuntimeError(text)
+    except RuntimeError as fault:
+        record = logging.LogRecord(
+            "llamakit.x", logging.ERROR, "", 0, text, (), (type(fault), fault, fault.__traceback__)
+        )
+    record.facts = {"told": text}
+    for formatter in (PlainFormatter(), JsonFormatter()):
+        line = formatter.format(record)
+        assert not re.search(secret, line) and left in line
+    assert json.loads(JsonFormatter().format(record))["told"] == left or "'" in text
 
 
 def test_settings_do_not_show_their_secrets():
