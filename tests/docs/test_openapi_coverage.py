@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "openapi_coverage.py"
-WHOLE = ("batches", "completions", "embeddings", "files", "models", "moderations", "uploads")
+WHOLE = ("batches", "chat", "completions", "embeddings", "files", "models", "moderations", "uploads", "vector_stores")
 """Groups whose every published property is there."""
-LEAST = {"chat": 86.0, "vector_stores": 99.0, "conversations": 63.0, "responses": 68.0}
+LEAST = {"conversations": 65.0, "responses": 69.0}
 """Percent of properties that the others must not fall below."""
 
 

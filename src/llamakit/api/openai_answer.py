@@ -28,12 +28,20 @@ class PromptTokensDetails(Wire):
 
     cached_tokens: int | None = None
     """Tokens whose computation was found in the prefix cache."""
+    audio_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    image_tokens: int | None = None
+    text_tokens: int | None = None
 
 
 class CompletionTokensDetails(Wire):
     """Breakdown of the answer's tokens."""
 
     reasoning_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    audio_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+    text_tokens: int | None = None
 
 
 class CompletionUsage(Wire):

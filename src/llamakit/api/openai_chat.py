@@ -30,6 +30,17 @@ from llamakit.api.openai_answer import (
     to_json,
     usage_fields,
 )
+from llamakit.api.openai_chat_options import (
+    CalledCustomTool,
+    ChatAnnotation,
+    ChatAudio,
+    ChatAudioOptions,
+    ChatModeration,
+    ChatModerationOptions,
+    ChatPrediction,
+    ChatSearchOptions,
+    PromptCacheOptions,
+)
 from llamakit.api.openai_lists import Metadata
 from llamakit.api.openai_messages import (
     FunctionDefinition,
@@ -70,7 +81,7 @@ class ChatCompletionRequest(SamplingFields):
     """Body of `POST /v1/chat/completions`."""
 
     messages: WireMessages
-    audio: dict[str, Any] | None = None
+    audio: ChatAudioOptions | None = None
     """Refused: models here do not speak."""
     function_call: WireFunctionChoice | None = None
     """Deprecated form of `tool_choice`."""
@@ -82,14 +93,14 @@ class ChatCompletionRequest(SamplingFields):
     """Deprecated name of `max_completion_tokens`."""
     metadata: Metadata | None = None
     modalities: Annotated[list[Literal["text", "audio"]], FIRST] | None = None
-    moderation: dict[str, Any] | None = None
+    moderation: ChatModerationOptions | None = None
     """Refused: answers are not moderated by this route."""
     parallel_tool_calls: bool | None = None
-    prediction: dict[str, Any] | None = None
+    prediction: ChatPrediction | None = None
     """A hint, set aside: prompt lookup finds repeated text by itself."""
     prompt_cache_key: str | None = None
     """Accepted; prefixes are found without a key."""
-    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_options: PromptCacheOptions | None = None
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     """A hint, set aside: Llama models do not reason apart from their answer."""
@@ -101,7 +112,7 @@ class ChatCompletionRequest(SamplingFields):
     tools: WireTools | None = None
     top_logprobs: NumLogprobs | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
-    web_search_options: dict[str, Any] | None = None
+    web_search_options: ChatSearchOptions | None = None
     """Refused: this route does not search."""
 
     # Extensions.
@@ -121,12 +132,13 @@ class ResponseFunction(Wire):
 
 
 class ResponseToolCall(Wire):
-    """A call of a function; `index` in streams only."""
+    """A call of a function, or of a free-form tool; `index` in streams only."""
 
     index: int | None = None
     id: str | None = None
-    type: Literal["function"] | None = None
+    type: Literal["function", "custom"] | None = None
     function: ResponseFunction | None = None
+    custom: CalledCustomTool | None = None
 
 
 class ResponseMessage(Wire):
@@ -135,7 +147,8 @@ class ResponseMessage(Wire):
     role: Literal["assistant"]
     content: str | None
     refusal: str | None
-    annotations: list[dict[str, Any]] | None = None
+    annotations: list[ChatAnnotation] | None = None
+    audio: ChatAudio | None = None
     tool_calls: list[ResponseToolCall] | None = None
     function_call: ResponseFunction | None = None
 
@@ -162,6 +175,10 @@ class ChatCompletion(Wire):
     usage: CompletionUsage | None = None
     system_fingerprint: str | None = None
     service_tier: str | None = None
+    metadata: Metadata | None = None
+    """Of a kept answer."""
+    moderation: ChatModeration | None = None
+    """Never there: this route moderates no answers."""
     timings: WireTimings | None = None
     prompt_logprobs: list[dict[str, Any] | None] | None = None
 
@@ -172,6 +189,7 @@ class ResponseDelta(Wire):
     role: Literal["assistant"] | None = None
     content: str | None = None
     refusal: str | None = None
+    audio: ChatAudio | None = None
     tool_calls: list[ResponseToolCall] | None = None
     function_call: ResponseFunction | None = None
 
@@ -198,6 +216,10 @@ class ChatCompletionChunk(Wire):
     usage: CompletionUsage | None = None
     system_fingerprint: str | None = None
     service_tier: str | None = None
+    moderation: ChatModeration | None = None
+    """Never there: this route moderates no answers."""
+    obfuscation: str | None = None
+    """Never there: `stream_options.include_obfuscation` is set aside."""
     timings: WireTimings | None = None
     prompt_progress: PromptProgress | None = None
 

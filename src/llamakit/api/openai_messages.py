@@ -15,6 +15,7 @@ from pydantic import Discriminator, Field, Tag
 from llamakit.api.images import to_image
 from llamakit.api.inference import ToolChoice
 from llamakit.api.limits import LIMITS
+from llamakit.api.openai_custom_tools import CustomDefinition
 from llamakit.api.wire import FIRST, LIST, TEXT, TEXT_OR_LIST, Wire, found
 from llamakit.core.errors import InvalidRequest
 from llamakit.core.messages import ImagePart, Message, Part, TextPart, ToolCall, ToolSpec
@@ -218,7 +219,7 @@ class CustomTool(Wire):
     """A free-form tool offered to the model."""
 
     type: Literal["custom"]
-    custom: dict[str, Any]
+    custom: CustomDefinition
 
 
 WireTool = Annotated[FunctionTool | CustomTool, Field(discriminator="type")]

@@ -149,6 +149,14 @@ ToolOutputPart = Annotated[InputText | InputImage | InputFile, Field(discriminat
 ToolOutput = Annotated[Annotated[str, TEXT] | Annotated[list[ToolOutputPart], FIRST, LIST], TEXT_OR_LIST]
 
 
+class Caller(Wire):
+    """Who made a call: the model itself, or a program of the model's."""
+
+    type: Literal["direct", "program"]
+    caller_id: str | None = None
+    """Id of the program."""
+
+
 class MessageItem(Wire):
     """Something said."""
 
@@ -170,7 +178,7 @@ class FunctionCallItem(Wire):
     arguments: str
     id: str | None = None
     status: ItemStatus | None = None
-    caller: dict[str, Any] | None = None
+    caller: Caller | None = None
     namespace: str | None = None
     async_: bool | None = Field(default=None, alias="async")
     created_by: str | None = None
@@ -184,7 +192,7 @@ class FunctionCallOutputItem(Wire):
     output: ToolOutput
     id: str | None = None
     status: ItemStatus | None = None
-    caller: dict[str, Any] | None = None
+    caller: Caller | None = None
     name: str | None = None
     namespace: str | None = None
     created_by: str | None = None
@@ -199,7 +207,7 @@ class CustomCallItem(Wire):
     input: str
     id: str | None = None
     status: ItemStatus | None = None
-    caller: dict[str, Any] | None = None
+    caller: Caller | None = None
     namespace: str | None = None
     async_: bool | None = Field(default=None, alias="async")
 
@@ -212,7 +220,7 @@ class CustomCallOutputItem(Wire):
     output: ToolOutput
     id: str | None = None
     status: ItemStatus | None = None
-    caller: dict[str, Any] | None = None
+    caller: Caller | None = None
     created_by: str | None = None
 
 

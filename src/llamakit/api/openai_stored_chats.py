@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from llamakit.api.openai_chat import ChatCompletion, ChatCompletionRequest
+from llamakit.api.openai_chat import (
+    ChatCompletion,
+    ChatCompletionRequest,
+    ResponseFunction,
+    ResponseToolCall,
+)
+from llamakit.api.openai_chat_options import ChatAnnotation, ChatAudio
 from llamakit.api.openai_lists import MAX_ENTRIES
+from llamakit.api.openai_messages import RefusalPart, UserPart
 from llamakit.api.wire import FIRST, Wire
 from llamakit.core.errors import InvalidRequest
 
@@ -35,14 +42,14 @@ class StoredMessage(Wire):
     id: str
     role: str
     content: str | None
-    content_parts: list[dict[str, Any]] | None = None
+    content_parts: Annotated[list[UserPart | RefusalPart], FIRST] | None = None
     name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[ResponseToolCall] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
-    annotations: list[dict[str, Any]] | None = None
-    audio: dict[str, Any] | None = None
-    function_call: dict[str, Any] | None = None
+    annotations: list[ChatAnnotation] | None = None
+    audio: ChatAudio | None = None
+    function_call: ResponseFunction | None = None
 
 
 class WireStoredMessages(Wire):

@@ -66,7 +66,6 @@ ABSENT = {
     ("WireResponse", "tool_usage"),
     ("CompactedResponse", "image"),
     ("ResponseFault", "misalignment"),
-    ("StoredChatCompletion", "moderation"),
     # In the query string there, and accepted here.
     ("WireConversationItemsRequest", "include"),
 }

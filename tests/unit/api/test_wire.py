@@ -83,7 +83,7 @@ def test_unknown_keys_are_named_with_their_path():
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "structured_outputs"),
         ({"structured_outputs": {"json": "{"}}, "structured_outputs.json"),
         ({"guided_choice": []}, "guided_choice"),
-        ({"audio": {"voice": "x"}}, "audio"),
+        ({"audio": {"voice": "x", "format": "mp3"}}, "audio"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"moderation": {"model": "x"}}, "moderation"),
