@@ -11,12 +11,17 @@ from pydantic import Field
 from llamakit.api.hosted_tools import HostedKind
 from llamakit.api.inference import ToolChoice
 from llamakit.api.limits import LIMITS
+from llamakit.api.openai_hosted_tools import (
+    Callers,
+    CodeInterpreterTool,
+    FileSearchTool,
+    McpServerTool,
+    WebSearchTool,
+)
 from llamakit.api.openai_messages import OBJECT, WORD_OR_OBJECT, ToolName
 from llamakit.api.wire import FIRST, TEXT, Wire, found
 from llamakit.core.errors import InvalidRequest
 from llamakit.core.messages import ToolSpec
-
-Callers = list[Literal["direct", "programmatic"]]
 
 
 class ResponseFunctionTool(Wire):
@@ -46,52 +51,6 @@ class ResponseCustomTool(Wire):
     allowed_callers: Callers | None = None
     async_: bool | None = Field(default=None, alias="async")
     defer_loading: bool | None = None
-
-
-class FileSearchTool(Wire):
-    """A search of vector stores, made by the server."""
-
-    type: Literal["file_search"]
-    vector_store_ids: Annotated[list[str], FIRST]
-    filters: dict[str, Any] | None = None
-    max_num_results: Annotated[int, Field(ge=1, le=50)] | None = None
-    ranking_options: dict[str, Any] | None = None
-
-
-class WebSearchTool(Wire):
-    """A search of the web, made by the server."""
-
-    type: Literal["web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11"]
-    external_web_access: bool | None = None
-    filters: dict[str, Any] | None = None
-    search_content_types: list[str] | None = None
-    search_context_size: Literal["low", "medium", "high"] | None = None
-    user_location: dict[str, Any] | None = None
-
-
-class CodeInterpreterTool(Wire):
-    """Code that the server runs."""
-
-    type: Literal["code_interpreter"]
-    container: str | dict[str, Any]
-    allowed_callers: Callers | None = None
-
-
-class McpServerTool(Wire):
-    """The tools of an MCP server, called by this server."""
-
-    type: Literal["mcp"]
-    server_label: ToolName
-    server_url: str | None = None
-    server_description: str | None = None
-    allowed_callers: Callers | None = None
-    allowed_tools: Any = None
-    authorization: str | None = None
-    connector_id: str | None = None
-    defer_loading: bool | None = None
-    headers: dict[str, str] | None = None
-    require_approval: Any = None
-    tunnel_id: str | None = None
 
 
 ResponseTool = Annotated[

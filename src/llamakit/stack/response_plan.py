@@ -13,6 +13,7 @@ from typing import Any
 
 from llamakit.api.hosted_tools import HostedKind, HostedTool, HostedTools
 from llamakit.api.inference import ChatRequest, Inference, RequestContext, Sampling, ToolChoice
+from llamakit.api.openai_hosted_tools import McpServerTool, settings_of
 from llamakit.api.openai_response_history import History
 from llamakit.api.openai_response_items import (
     ItemReference,
@@ -21,7 +22,6 @@ from llamakit.api.openai_response_items import (
     user_item,
 )
 from llamakit.api.openai_response_tools import (
-    McpServerTool,
     ResponseCustomTool,
     ResponseFunctionTool,
     check_number,
@@ -247,7 +247,7 @@ class Planner:
                 param=f"{param}.type",
                 code="unsupported_tool",
             )
-        opened = await provider.open(owner, tool.model_dump(exclude_none=True, by_alias=True))
+        opened = await provider.open(owner, settings_of(tool))
         label = tool.server_label if isinstance(tool, McpServerTool) else ""
         return opened, {
             spec.name: (spec, Offered(kind=kind, label=label, needs_approval=opened.needs_approval(spec.name)))

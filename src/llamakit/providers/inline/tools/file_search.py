@@ -12,6 +12,8 @@ from typing import Any
 
 from llamakit.agents.tools import check_arguments
 from llamakit.api.hosted_tools import FoundPassage, HostedKind, HostedResult, ServerParts, VectorSearch
+from llamakit.api.vector_search import WireRanking
+from llamakit.api.wire import read
 from llamakit.core.errors import InvalidRequest, LlamakitError, ToolError
 from llamakit.core.messages import ToolSpec
 from llamakit.providers.shared.tool_settings import argument, check_config, check_settings, config_number, number, texts
@@ -26,8 +28,6 @@ RESULTS = 8
 """Where it does not say."""
 MAX_OUTPUT_CHARS = 40_000
 """That one search shows a model; what is beyond is left out, and said to be."""
-RANKERS = ("auto", "none", "default-2024-11-15")
-"""Words for the order that the vector stores have by themselves."""
 _STORES = ("vector_store_ids", "vector_db_ids")
 _SETTINGS = ("type", *_STORES, "filters", "max_num_results", "ranking_options")
 _QUERY = {"query": {"type": "string", "minLength": 1, "description": "What to look for"}}
@@ -86,12 +86,12 @@ class FileSearch:
         filters = settings.get("filters")
         if filters is not None:
             parse_filter(filters)
-        ranking = {} if settings.get("ranking_options") is None else settings["ranking_options"]
+        ranking, _ = read(WireRanking, settings.get("ranking_options") or {})
         wanted = _Wanted(
             stores=stores,
             filters=filters,
             limit=int(number(settings.get("max_num_results"), "max_num_results", RESULTS, low=1, high=MAX_RESULTS)),
-            threshold=number(ranking.get("score_threshold"), "ranking_options.score_threshold", 0.0, low=0, high=1),
+            threshold=ranking.score_threshold or 0.0,
             fusion=_fusion(ranking),
             max_output_chars=self._max_output_chars,
         )
@@ -175,28 +175,16 @@ class _Search:
         )
 
 
-def _fusion(ranking: Any) -> Fusion | None:
+def _fusion(wire: WireRanking) -> Fusion | None:
     """How meaning and words count against each other; None leaves it to the stores."""
-    if not isinstance(ranking, Mapping):
-        raise InvalidRequest("ranking_options must be an object", param="tools.ranking_options")
-    check_settings("ranking_options", ranking, ("ranker", "score_threshold", "hybrid_search"))
-    if ranking.get("ranker") not in (None, *RANKERS):
-        raise InvalidRequest(
-            f"ranking_options.ranker must be one of {', '.join(RANKERS)}", param="tools.ranking_options"
-        )
-    weights = ranking.get("hybrid_search")
-    if weights is None:
-        return None
-    if not isinstance(weights, Mapping):
-        raise InvalidRequest("ranking_options.hybrid_search must be an object", param="tools.ranking_options")
-    check_settings("hybrid_search", weights, ("embedding_weight", "text_weight"))
-    meaning, words = (
-        number(weights.get(name), f"hybrid_search.{name}", 0.0, low=0, high=1e6)
-        for name in ("embedding_weight", "text_weight")
-    )
-    if meaning + words == 0:
-        raise InvalidRequest("hybrid_search needs a weight above 0", param="tools.ranking_options")
-    return Fusion(kind="weighted", alpha=meaning / (meaning + words))
+    if wire.hybrid_search is not None:
+        meaning, words = wire.hybrid_search.embedding_weight, wire.hybrid_search.text_weight
+        if meaning + words == 0:
+            raise InvalidRequest("hybrid_search needs a weight above 0", param="tools.ranking_options")
+        return Fusion(kind="weighted", alpha=meaning / (meaning + words))
+    if wire.ranker == "weighted":
+        return Fusion(kind="weighted", alpha=0.5 if wire.alpha is None else wire.alpha)
+    return None if wire.impact_factor is None else Fusion(impact=wire.impact_factor)
 
 
 def _place(one: FoundPassage) -> str:
