@@ -77,9 +77,8 @@ def list_distros(as_json: AsJson = False) -> None:
     made = []
     for name in sorted({*distribution_file.shipped(), *distribution_file.own()}):
         source = distribution_file.find(name)
-        values = source.values()
-        missing = [v["name"] for v in _variables(values) if v["need"] == "required" and not v["is_set"]]
-        about = str(values.get("about", ""))
+        about = str(source.values().get("about", ""))
+        missing = distribution_file.asks_for(source)
         made.append({"name": name, "about": about, "place": source.place, "missing": missing})
     if as_json:
         put_json(made)

@@ -93,18 +93,30 @@ def read(source: Source, environ: Mapping[str, str] | None = None) -> Distributi
         environ = os.environ if environ is None else environ
         written = source.values()
         values = substitute(written, environ)
-        _check_left_out(written, values, environ)
+        if switches := _left_out(written, environ):
+            raise ConfigError(f"every inference provider is left out; set one of: {', '.join(switches)}")
         return to_distribution({"name": source.name, **values})
     except ConfigError as fault:
         raise ConfigError(f"distribution {source.name}: {fault}") from None
 
 
-def _check_left_out(written: Mapping[str, Any], values: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-    """Raise `ConfigError` where every inference provider was left out, with the variables that bring them in."""
-    wanted, there = ((found.get("providers") or {}) for found in (written, values))
-    if isinstance(wanted, dict) and wanted.get("inference") and not there.get("inference"):
-        switches = [v.name for v in variables(wanted["inference"], environ) if v.need == "switch"]
-        raise ConfigError(f"every inference provider is left out; set one of: {', '.join(switches)}")
+def asks_for(source: Source, environ: Mapping[str, str] | None = None) -> list[str]:
+    """What must be set before it can run: names of variables, and `one of A, B` where none brings in a provider."""
+    environ = os.environ if environ is None else environ
+    written = source.values()
+    needed = [v.name for v in variables(written, environ) if v.need == "required" and not environ.get(v.name)]
+    switches = _left_out(written, environ)
+    return [*needed, *([f"one of {', '.join(switches)}"] if switches else [])]
+
+
+def _left_out(written: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """The variables that bring in inference providers, where every one of them is left out."""
+    providers = written.get("providers")
+    wanted = providers.get("inference") if isinstance(providers, dict) else None
+    ids = [row.get("provider_id") for row in wanted or () if isinstance(row, dict)]
+    switches = [variable.name for variable in variables(wanted, {}) if variable.need == "switch"]
+    is_switched = bool(ids) and all(isinstance(id, str) and ":+" in id for id in ids)
+    return switches if is_switched and not any(environ.get(name) for name in switches) else []
 
 
 def to_distribution(values: Mapping[str, Any]) -> Distribution:

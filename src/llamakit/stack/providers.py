@@ -66,7 +66,7 @@ class Providers:
 def build_providers(distribution: Distribution, doors: Mapping[Api, Door]) -> tuple[Providers, dict[Api, Any]]:
     """Build every provider, and the door of each API in `doors`; raises `ConfigError`. Opens no connection."""
     waiting = [(Api(api), entry) for api, rows in distribution.providers.items() for entry in rows]
-    specs = {(api, entry.provider_id): resolve_spec(api, entry.provider_type) for api, entry in waiting}
+    specs = {(api, entry.provider_id): _spec_of(api, entry) for api, entry in waiting}
     made, opened = Providers(), dict[Api, Any]()
     while True:
         pending = {api for api, _ in waiting}
@@ -84,6 +84,13 @@ def build_providers(distribution: Distribution, doors: Mapping[Api, Door]) -> tu
         for api, entry in ready:
             made.entries.append(_built(distribution, api, entry, specs[api, entry.provider_id], opened))
         waiting = [item for item in waiting if item not in ready]
+
+
+def _spec_of(api: Api, entry: ProviderEntry) -> ProviderSpec:
+    try:
+        return resolve_spec(api, entry.provider_type)
+    except ConfigError as fault:
+        raise ConfigError(f"provider {entry.provider_id!r} of {api}: {fault}") from None
 
 
 def _built(

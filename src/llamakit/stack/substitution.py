@@ -49,7 +49,9 @@ def substitute(value: Any, environ: Mapping[str, str]) -> Any:
     made = _replace(value, "", environ, unset)
     if unset:
         names = "; ".join(f"{variable.name} (for {variable.where})" for variable in unset)
-        raise ConfigError(f"these variables must be set: {names}. Set them, or write the values with: configure")
+        raise ConfigError(
+            f"these variables must be set: {names}. Set them, or keep values for them with `llama stack configure`"
+        )
     return {} if isinstance(made, _Missing) else made
 
 

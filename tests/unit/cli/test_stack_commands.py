@@ -45,6 +45,8 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_there_is(llama) -> None:
     distros = {row["name"]: row for row in json.loads(llama("stack", "list-distros", "--json").stdout)}
     assert set(distros) == set(shipped()) and distros["together"]["missing"] == ["TOGETHER_API_KEY"]
+    assert distros["cloud-any"]["missing"][0].startswith("one of TOGETHER_API_KEY, ")
+    assert distros["onprem"]["missing"] == ["POSTGRES_URL", "LLAMA_API_KEY", "one of VLLM_URL, TGI_URL"]
     assert distros["local"] | {"about": ""} == {"name": "local", "about": "", "place": "package", "missing": []}
     apis = {row["api"]: row for row in json.loads(llama("stack", "list-apis", "--json").stdout)}
     assert apis["chat"]["operations"] >= 1 and apis["inference"]["providers"] > 20
