@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.postgres import empty_database
 
-from llamakit.core.errors import ConfigError, Conflict, NotFound
+from llamakit.core.errors import ConfigError, Conflict, NotFound, StorageFull
 from llamakit.stack.access import ALL_SCOPES, DEFAULT_SCOPES, KeyLimits, Scope, may, read_scopes
 from llamakit.stack.keys import FRESH_S, Key, KeyBook, is_key, key_facts, new_key
 from llamakit.stack.schema import STEPS
@@ -163,3 +163,16 @@ async def test_on_postgres(postgres_server):
             await book.aclose()
         finally:
             await storage.aclose()
+
+
+async def test_use_that_cannot_be_noted_keeps_nobody_out(book, storage, monkeypatch, caplog):
+    key, _ = await book.create("ci")
+    database = await storage.database()
+
+    async def full(*_):
+        raise StorageFull("the disk is full")
+
+    monkeypatch.setattr(database, "execute", full)
+    assert await book.find(key.reveal()) is not None
+    await book.aclose()
+    assert "could not be written down" in caplog.text and key.reveal() not in caplog.text

@@ -10,7 +10,7 @@ import time
 import pytest
 from tests.issuer import Issuer, jwk_of, key_of
 
-from llamakit.core.errors import ConfigError, Overloaded
+from llamakit.core.errors import ConfigError, MissingExtra, Overloaded
 from llamakit.stack.access import DEFAULT_SCOPES, Scope
 from llamakit.stack.oidc import KEYS_S, RETRY_S, STALE_S, OidcVerifier, TokenRefused, is_token
 from llamakit.stack.oidc_config import OidcConfig
@@ -230,3 +230,25 @@ def test_settings_that_would_let_anybody_in(wrong):
 
 def test_what_looks_like_a_token():
     assert is_token("a.b.c") and not any(is_token(text) for text in ("a.b", "a.b.c.d", "", "a.b.ü", "a." * 9000 + "c"))
+
+
+async def test_keys_at_a_place_of_their_own(issuer):
+    issuer.described = {"issuer": "never asked"}
+    assert await verifier_of(issuer, jwks_url=f"{issuer.url}/keys").verify(issuer.token())
+    assert issuer.num_asked == 1
+
+
+@pytest.mark.parametrize(
+    "keys", [[{"kty": "RSA", "kid": "one"}], [{"kty": "oct", "kid": "one", "k": "AAAA"}], ["x"], "x"]
+)
+async def test_damaged_keys_let_nobody_in(issuer, keys):
+    token = issuer.token()
+    issuer.keys = keys
+    with pytest.raises((TokenRefused, Overloaded)):
+        await verifier_of(issuer).verify(token)
+
+
+def test_without_the_packages_the_server_does_not_start(issuer, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="oidc"):
+        verifier_of(issuer)
