@@ -17,6 +17,25 @@ constexpr float kSmallest = 1e-30f;  // rows of nothing larger are zero: 127 / x
 
 // x <- H x for every block; H is the Hadamard matrix of +-1 in natural order. `block` is a power of two of at least 16.
 // Every stage is one addition or subtraction of the same two values on all levels, so the bits are the same, too.
+// Values a, b at `distance` from each other become a + b, a - b, in 1, 2 or 3 stages at once: fewer passes over the row.
+template <int kStages>
+INLINE void rotate_stages(float* x, int64_t size, int64_t distance) {
+    constexpr int kCount = 1 << kStages;
+    for (int64_t base = 0; base < size; base += distance * kCount)
+        for (int64_t i = base; i < base + distance; i += kLanes) {
+            Vec v[kCount];
+            UNROLL for (int j = 0; j < kCount; ++j) v[j] = load(x + i + j * distance);
+            UNROLL for (int stage = 1; stage < kCount; stage *= 2)
+                UNROLL for (int j = 0; j < kCount; ++j)
+                    if (!(j & stage)) {
+                        const Vec a = v[j], b = v[j | stage];
+                        v[j] = add(a, b);
+                        v[j | stage] = sub(a, b);
+                    }
+            UNROLL for (int j = 0; j < kCount; ++j) store(x + i + j * distance, v[j]);
+        }
+}
+
 inline void rotate_blocks(float* x, int64_t size, int64_t block) {
     for (int64_t i = 0; i < size; i += kLanes) {
         Vec v = butterfly<2>(butterfly<1>(load(x + i)));
@@ -25,25 +44,12 @@ inline void rotate_blocks(float* x, int64_t size, int64_t block) {
         store(x + i, v);
     }
     int64_t distance = kLanes;
-    // Two stages at a time halve the passes over the row.
-    for (; distance * 4 <= block; distance *= 4)
-        for (int64_t base = 0; base < size; base += distance * 4)
-            for (int64_t i = base; i < base + distance; i += kLanes) {
-                const Vec a = load(x + i), b = load(x + i + distance);
-                const Vec c = load(x + i + 2 * distance), d = load(x + i + 3 * distance);
-                const Vec ab = add(a, b), a_b = sub(a, b), cd = add(c, d), c_d = sub(c, d);
-                store(x + i, add(ab, cd));
-                store(x + i + distance, add(a_b, c_d));
-                store(x + i + 2 * distance, sub(ab, cd));
-                store(x + i + 3 * distance, sub(a_b, c_d));
-            }
-    for (; distance * 2 <= block; distance *= 2)
-        for (int64_t base = 0; base < size; base += distance * 2)
-            for (int64_t i = base; i < base + distance; i += kLanes) {
-                const Vec a = load(x + i), b = load(x + i + distance);
-                store(x + i, add(a, b));
-                store(x + i + distance, sub(a, b));
-            }
+    for (; distance * 8 <= block; distance *= 8) rotate_stages<3>(x, size, distance);
+    if (distance * 4 <= block) {
+        rotate_stages<2>(x, size, distance);
+        distance *= 4;
+    }
+    if (distance * 2 <= block) rotate_stages<1>(x, size, distance);
 }
 
 // One row of float32, zero-padded to whole steps, to bytes. A row with a NaN or an infinity gets a NaN scale.
@@ -62,14 +68,25 @@ inline void quantize_row(const float* x, const Activations& to, int64_t row) {
     to.scales[row] = finite ? high / 127.0f : __builtin_nanf("");
     const Vec factor = set1(high > kSmallest ? 127.0f / high : 0.0f);
     int8_t* codes = to.codes + row / 16 * to.block_stride + row % 16 * to.row_stride;
-    int32_t* sums = to.sums + row * to.steps * 2;
     int32_t total = 0;
-    for (int64_t step = 0; step < to.steps; ++step) {
-        int8_t* piece = codes + step * to.step_stride;
-        if (finite) store_bytes(piece, x + step * kStep, factor);
-        else memset(piece, 0, kStep);
-        sum_bytes(piece, sums + step * 2);
-        total += sums[step * 2] + sums[step * 2 + 1];
+    if (to.sums) {
+        int32_t* sums = to.sums + row * to.steps * 2;
+        for (int64_t step = 0; step < to.steps; ++step) {
+            int8_t* piece = codes + step * to.step_stride;
+            if (finite) store_bytes(piece, x + step * kStep, factor);
+            else memset(piece, 0, kStep);
+            sum_bytes(piece, sums + step * 2);
+            total += sums[step * 2] + sums[step * 2 + 1];
+        }
+    } else {
+        ByteTotal sum;
+        for (int64_t step = 0; step < to.steps; ++step) {
+            int8_t* piece = codes + step * to.step_stride;
+            if (finite) store_bytes(piece, x + step * kStep, factor);
+            else memset(piece, 0, kStep);
+            sum.add(piece);
+        }
+        total = sum.get();
     }
     to.totals[row] = total;
 }
@@ -80,8 +97,9 @@ inline size_t activation_bytes(int64_t rows, int64_t depth) {
     return static_cast<size_t>(padded * (steps * kStep + steps * 8 + 8) + 64);
 }
 
-// `tiled`: 16 rows of one step lie together, as matrix tiles want them; else rows lie whole.
-inline Activations cut_activations(void* memory, int64_t rows, int64_t depth, bool tiled) {
+// `tiled`: 16 rows of one step lie together, as matrix tiles want them; else rows lie whole. `grouped`: with the sum of
+// each group of 32, for nibbles that are multiplied as they are.
+inline Activations cut_activations(void* memory, int64_t rows, int64_t depth, bool tiled, bool grouped) {
     Activations a;
     a.rows = rows;
     a.steps = ceil_div(depth, kStep);
@@ -90,8 +108,9 @@ inline Activations cut_activations(void* memory, int64_t rows, int64_t depth, bo
     a.block_stride = 16 * a.steps * kStep;
     const int64_t padded = round_up(rows, 16);
     a.codes = static_cast<int8_t*>(memory);
-    a.sums = reinterpret_cast<int32_t*>(a.codes + padded * a.steps * kStep);
-    a.totals = a.sums + padded * a.steps * 2;
+    int32_t* sums = reinterpret_cast<int32_t*>(a.codes + padded * a.steps * kStep);
+    a.sums = grouped ? sums : nullptr;
+    a.totals = sums + padded * a.steps * 2;
     a.scales = reinterpret_cast<float*>(a.totals + padded);
     return a;
 }

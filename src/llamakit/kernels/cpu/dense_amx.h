@@ -136,18 +136,18 @@ void copy_panel(const Matrix& m, int64_t first, int64_t count, int64_t steps, ui
 void dense_many_rows(const Matrix& m, const PairRows& x, int64_t row, int64_t rows, int64_t column, int64_t columns,
                      bf16* out, int64_t out_stride) {
     const int64_t stream = ceil_div(rows, 16), panel = ceil_div(columns, 16), bytes = panel * x.steps * kTileBytes;
-    uint8_t* copy = static_cast<uint8_t*>(scratch(kPerProduct, bytes + TileGrid::bytes(panel, stream)));
+    uint8_t* copy = static_cast<uint8_t*>(scratch(kPerProduct, bytes + TileGrid::bytes(x.steps, panel, stream)));
     copy_panel(m, column, columns, x.steps, copy);
-    const TileGrid grid(copy + bytes, panel, stream);
+    const TileGrid grid(copy + bytes, x.steps, panel, stream);
     const auto panel_tiles = [&](int64_t block, int64_t from, int64_t) {
         const uint8_t* first = copy + (block * x.steps + from) * kTileBytes;
         return PanelTiles{first, block + 1 < panel ? first + x.steps * kTileBytes : first};
     };
     Tiles tiles;
-    grid.run<PairTiles>(x.steps, panel_tiles, tile_of(x, row / 16, 0), x.steps * kTileBytes);
-    for (int64_t s = 0; s < stream; ++s)
-        for (int64_t p = 0; p < panel; ++p)
-            put_tile(grid.tile(p, s), 16, rows - s * 16, columns - p * 16, out + s * 16 * out_stride + p * 16, out_stride);
+    grid.run<PairTiles>(panel_tiles, tile_of(x, row / 16, 0), x.steps * kTileBytes,
+                        [&](int64_t p, int64_t s, const void* sums) {
+                            put_tile(sums, 16, rows - s * 16, columns - p * 16, out + s * 16 * out_stride + p * 16, out_stride);
+                        });
 }
 
 }  // namespace

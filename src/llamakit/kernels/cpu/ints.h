@@ -115,6 +115,34 @@ INLINE void sum_bytes(const int8_t* p, int32_t* halves) {
 #endif
 }
 
+// The sum of pieces of 64 bytes.
+class ByteTotal {
+  public:
+    INLINE void add(const int8_t* p) {
+#if defined(__AVX512VNNI__)
+        sums_ = _mm512_dpbusd_epi32(sums_, _mm512_set1_epi8(1), _mm512_loadu_si512(p));
+#else
+        int32_t halves[2];
+        sum_bytes(p, halves);
+        sum_ += halves[0] + halves[1];
+#endif
+    }
+    INLINE int32_t get() const {
+#if defined(__AVX512VNNI__)
+        return _mm512_reduce_add_epi32(sums_);
+#else
+        return sum_;
+#endif
+    }
+
+  private:
+#if defined(__AVX512VNNI__)
+    __m512i sums_ = _mm512_setzero_si512();
+#else
+    int32_t sum_ = 0;
+#endif
+};
+
 INLINE Vec load_as_float(const int32_t* p) {
 #if defined(__AVX512F__)
     return _mm512_cvtepi32_ps(_mm512_loadu_si512(p));

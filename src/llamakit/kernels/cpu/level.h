@@ -26,7 +26,7 @@ struct Matrix {
 struct Activations {
     int8_t* codes;    // at row * row_stride + k / 64 * step_stride + k % 64, zeros up to a multiple of 64
     float* scales;    // [rows]: value = scale * code
-    int32_t* sums;    // [rows][depth / 64 rounded up * 2]: of each group of 32 codes
+    int32_t* sums;    // [rows][depth / 64 rounded up * 2]: of each group of 32 codes; null where nothing reads them
     int32_t* totals;  // [rows]
     int64_t rows, steps, row_stride, step_stride, block_stride;  // block_stride: from 16 rows to the next
 };

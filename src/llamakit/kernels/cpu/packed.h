@@ -134,9 +134,14 @@ INLINE void widen_group(const uint8_t* codes, const int8_t* multipliers, uint8_t
 #endif
 }
 
-inline void widen_steps(const uint8_t* codes, const int8_t* multipliers, int64_t steps, uint8_t* to) {
-    for (int64_t group = 0; group < steps * 2; ++group)
+// `ahead`: how many bytes before they are needed nibbles are asked for; 0 leaves it to the processor.
+inline void widen_steps(const uint8_t* codes, const int8_t* multipliers, int64_t steps, uint8_t* to, int64_t ahead = 0) {
+    for (int64_t group = 0; group < steps * 2; ++group) {
+        if (ahead)
+            for (int line = 0; line < kNibbleBytes / 2; line += 64)
+                __builtin_prefetch(codes + group * kNibbleBytes / 2 + ahead + line);
         widen_group(codes + group * kNibbleBytes / 2, multipliers + group * 16, to + group * kBlockBytes / 2);
+    }
 }
 
 // Blocks of 16 columns of a patch, and how many of them one tile holds.

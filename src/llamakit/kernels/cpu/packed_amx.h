@@ -46,13 +46,19 @@ class ByteBlocks {
 
     PanelTiles operator()(int64_t block, int64_t from, int64_t to) const {
         const uint8_t* tiles = get(block, from, to, buffer_);
-        return {tiles, block + 1 < count_ ? get(block + 1, from, to, buffer_ + kNearSteps * kTileBytes) : tiles};
+        const uint8_t* other = block + 1 < count_ ? get(block + 1, from, to, buffer_ + kNearSteps * kTileBytes) : tiles;
+        // The next pair of blocks, or the first one's next steps.
+        const int64_t size = w_.kind == Kind::kBytes ? kBlockBytes : kNibbleBytes;
+        const bool same = block + 3 < count_;
+        const int64_t soon = same ? (first_ + block + 2) * steps_ + from : first_ * steps_ + to;
+        if (!same && to == steps_) return {tiles, other};
+        return {tiles, other, w_.codes + soon * size, w_.codes + (soon + steps_) * size, (to - from) * size};
     }
 
-    const uint8_t* get(int64_t block, int64_t from, int64_t to, uint8_t* buffer) const {
+    const uint8_t* get(int64_t block, int64_t from, int64_t to, uint8_t* buffer, int64_t ahead = 0) const {
         const int64_t tile = (first_ + block) * steps_ + from;
         if (w_.kind == Kind::kBytes) return w_.codes + tile * kBlockBytes;
-        widen_steps(w_.codes + tile * kNibbleBytes, w_.multipliers + tile * 32, to - from, buffer);
+        widen_steps(w_.codes + tile * kNibbleBytes, w_.multipliers + tile * 32, to - from, buffer, ahead);
         return buffer;
     }
 
@@ -62,42 +68,54 @@ class ByteBlocks {
     uint8_t* const buffer_;
 };
 
-// Steps that few rows widen at a time: four blocks of them (16 KiB) stay in the first-level cache.
+// Steps that few rows widen at a time: the blocks of a task (16 KiB) stay in the first-level cache.
 constexpr int64_t kFewSteps = 4;
+// Bytes of nibbles that few rows ask for ahead.
+constexpr int64_t kFewAhead = 2048;
 
-// Up to 16 rows by four blocks from `first` on, sums in registers throughout.
-template <class Out>
+// Up to 16 rows by four blocks from `first` on, or up to 32 rows by two; sums in registers throughout.
+template <int kRowTiles, class Out>
 void packed_few_rows(const Matrix& w, const Activations& x, int64_t first, Out* out, int64_t out_stride) {
+    constexpr int kBlocks = 4 / kRowTiles;
     alignas(64) int32_t sums[4][256];
-    alignas(64) uint8_t buffer[4][kFewSteps * kTileBytes];
-    const ByteBlocks blocks(w, x.steps, first, 4, nullptr);
-    Tiles tiles(static_cast<int>(x.rows));
+    alignas(64) uint8_t buffer[kBlocks][kFewSteps * kTileBytes];
+    const ByteBlocks blocks(w, x.steps, first, kBlocks, nullptr);
+    Tiles tiles(kRowTiles == 1 ? static_cast<int>(x.rows) : 16);
     zero_sums();
     for (int64_t begin = 0; begin < x.steps; begin += kFewSteps) {
         const int64_t end = begin + kFewSteps < x.steps ? begin + kFewSteps : x.steps;
-        const uint8_t* b[4];
-        for (int i = 0; i < 4; ++i) b[i] = blocks.get(i, begin, end, buffer[i]);
+        const uint8_t* b[kBlocks];
+        for (int i = 0; i < kBlocks; ++i) {
+            b[i] = blocks.get(i, begin, end, buffer[i], kFewAhead);
+        }
         settle_stores();
         for (int64_t step = 0; step < end - begin; ++step) {
+            const int8_t* rows = x.codes + (begin + step) * x.step_stride;
             if (w.kind == Kind::kBytes)
                 for (const uint8_t* p : b)
                     for (int line = 0; line < kTileBytes; line += 64)
                         _mm_prefetch(p + (step + 3) * kTileBytes + line, _MM_HINT_T0);
-            _tile_loadd(4, x.codes + (begin + step) * x.step_stride, kStep);
-            _tile_loadd(6, b[0] + step * kTileBytes, 64);
-            _tile_dpbsud(0, 4, 6);
-            _tile_loadd(7, b[1] + step * kTileBytes, 64);
-            _tile_dpbsud(1, 4, 7);
-            _tile_loadd(6, b[2] + step * kTileBytes, 64);
-            _tile_dpbsud(2, 4, 6);
-            _tile_loadd(7, b[3] + step * kTileBytes, 64);
-            _tile_dpbsud(3, 4, 7);
+            if constexpr (kRowTiles == 1) {
+                _tile_loadd(4, rows, kStep);
+                _tile_loadd(6, b[0] + step * kTileBytes, 64);
+                _tile_dpbsud(0, 4, 6);
+                _tile_loadd(7, b[1] + step * kTileBytes, 64);
+                _tile_dpbsud(1, 4, 7);
+                _tile_loadd(6, b[kBlocks - 2] + step * kTileBytes, 64);
+                _tile_dpbsud(2, 4, 6);
+                _tile_loadd(7, b[kBlocks - 1] + step * kTileBytes, 64);
+                _tile_dpbsud(3, 4, 7);
+            } else {
+                ByteTiles::step(b[0] + step * kTileBytes, b[1] + step * kTileBytes, rows, rows + x.block_stride);
+            }
         }
     }
     store_sums(sums);
-    for (int i = 0; i < 4; ++i)
-        put_sum_tile(sums[i], x, 0, x.rows, w.scales + (first + i) * 16, out + i * 16, out_stride,
-                     w.columns - (first + i) * 16);
+    for (int i = 0; i < 4; ++i) {
+        const int64_t row = i / kBlocks * 16, block = i % kBlocks;
+        put_sum_tile(sums[i], x, row, x.rows - row, w.scales + (first + block) * 16, out + row * out_stride + block * 16,
+                     out_stride, w.columns - (first + block) * 16);
+    }
 }
 
 // Up to kGridStream blocks of rows from `row` on by `count` blocks of columns.
@@ -106,15 +124,14 @@ void packed_many_rows(const Matrix& w, const Activations& x, int64_t row, int64_
                       Out* out, int64_t out_stride) {
     const int64_t stream = ceil_div(rows, 16);
     const size_t near_bytes = 2 * kNearSteps * kTileBytes;
-    uint8_t* buffer = static_cast<uint8_t*>(scratch(kPerProduct, near_bytes + TileGrid::bytes(count, stream)));
-    const TileGrid grid(buffer + near_bytes, count, stream);
+    uint8_t* buffer = static_cast<uint8_t*>(scratch(kPerProduct, near_bytes + TileGrid::bytes(x.steps, count, stream)));
+    const TileGrid grid(buffer + near_bytes, x.steps, count, stream);
     Tiles tiles;
-    grid.run<ByteTiles>(x.steps, ByteBlocks(w, x.steps, first, count, buffer), x.codes + row / 16 * x.block_stride,
-                        x.block_stride);
-    for (int64_t s = 0; s < stream; ++s)
-        for (int64_t p = 0; p < count; ++p)
-            put_sum_tile(grid.tile(p, s), x, row + s * 16, rows - s * 16, w.scales + (first + p) * 16,
-                         out + s * 16 * out_stride + p * 16, out_stride, w.columns - (first + p) * 16);
+    grid.run<ByteTiles>(ByteBlocks(w, x.steps, first, count, buffer), x.codes + row / 16 * x.block_stride, x.block_stride,
+                        [&](int64_t p, int64_t s, const void* sums) {
+                            put_sum_tile(sums, x, row + s * 16, rows - s * 16, w.scales + (first + p) * 16,
+                                         out + s * 16 * out_stride + p * 16, out_stride, w.columns - (first + p) * 16);
+                        });
 }
 
 }  // namespace

@@ -53,7 +53,8 @@ class OperandMaker {
         operand_.rows = rows;
         operand_.depth = w.depth;
         if (w.kind == Kind::kDense) operand_.plain = static_cast<T*>(memory);
-        else operand_.bytes = cut_activations(memory, rows, w.depth, kTiles && rows >= kTileMinRows);
+        else operand_.bytes = cut_activations(memory, rows, w.depth, kTiles && rows >= kTileMinRows,
+                                              w.kind == Kind::kNibbles && rows < (kTiles ? kTileMinRows : kWidenRows));
     }
 
     // Another weight of the same kind and depth will read the operand, too.
@@ -184,7 +185,8 @@ class Product {
     void run_packed(const Patch& p, T* out, int64_t out_stride) const {
         const int64_t first = p.column / 16, end = ceil_div(p.column + p.columns, 16);
 #if defined(__AMX_INT8__)
-        if (few_) return packed_few_rows(w_, x_.bytes, first, out, out_stride);
+        if (few_) return packed_few_rows<1>(w_, x_.bytes, first, out, out_stride);
+        if (some_) return packed_few_rows<2>(w_, x_.bytes, first, out, out_stride);
         if (x_.rows >= kTileMinRows)
             return packed_many_rows(w_, x_.bytes, p.row, p.rows, first, end - first, out, out_stride);
 #endif
@@ -196,7 +198,7 @@ class Product {
         const bool dense = w_.kind == Kind::kDense;
         const bool whole = w_.columns % 64 == 0 && (!dense || w_.depth % kPairStep == 0);
         few_ = whole && x_.rows <= 16;
-        some_ = whole && dense && !few_ && x_.rows <= 128;
+        some_ = whole && !few_ && x_.rows <= (dense ? 128 : 32);
         patch_columns_ = few_ ? 64 : some_ ? 32 : grid_panel(ceil_div(w_.columns, 16), threads) * 16;
         if (!few_ && !some_) patch_rows_ = kGridStream * 16;
 #else

@@ -42,11 +42,7 @@ INLINE void set(T* p, Vec x, int count) {
 
 // To the precision of T and back.
 INLINE Vec rounded(Vec x, const float*) { return x; }
-INLINE Vec rounded(Vec x, const bf16*) {
-    bf16 narrow[kLanes];
-    store(narrow, x);
-    return load(narrow);
-}
+INLINE Vec rounded(Vec x, const bf16*) { return rounded_to_bf16(x); }
 
 // 1 / sqrt(mean(x^2) + eps). Four accumulators, folded in order.
 template <class T>
@@ -109,7 +105,7 @@ template <class T>
 INLINE void gate_row(const T* gate, const T* up, T* out, int64_t width) {
     for_lanes(width, [&](int64_t i, int count) {
         const Vec x = get(gate + i, count);
-        const Vec silu = mul(x, reciprocal(add(set1(1.0f), exp(sub(zero(), x)))));
+        const Vec silu = mul(x, reciprocal(add(set1(1.0f), exp(sub(zero(), x), gate))));
         set(out + i, mul(rounded(silu, gate), get(up + i, count)), count);
     });
 }

@@ -1,9 +1,8 @@
 // Matrix tiles of Intel AMX: eight registers of 16 rows of 64 bytes, and the loops that keep their operands near.
 //
-// A product runs over a panel (16-column blocks of the weight, a few steps of k) and a stream (16-row blocks of the
-// activations). A pair of panel blocks stays in the first-level cache while all of the stream passes by from the
-// second; sums wait in memory in between. Reloading a sum continues it exactly, so an output has the same bits however
-// many rows there are.
+// A product runs over a panel (16-column blocks of the weight) and a stream (16-row blocks of the activations). A pair of
+// panel blocks meets all of the stream before the next one; long rows are worked on in several passes, and sums wait in
+// memory in between. Reloading a sum continues it exactly, so an output has the same bits however many rows there are.
 #pragma once
 #include <immintrin.h>
 
@@ -76,40 +75,42 @@ INLINE int64_t grid_panel(int64_t blocks, int threads) {
     return fair < 2 ? 2 : fair < kGridPanel ? fair : kGridPanel;
 }
 
-// The tiles of some steps of two panel blocks.
+// The tiles of some steps of two panel blocks, and what is worth asking for meanwhile: `ahead` bytes at two places.
 struct PanelTiles {
     const uint8_t *first, *second;
+    const uint8_t *next = nullptr, *other_next = nullptr;
+    int64_t ahead = 0;
 };
 
-// Sums of a task as [panel pair][stream pair][stream block][panel block] tiles; odd counts end in a block to ignore.
+// Sums of a task, computed in passes of kNearSteps: [panel pair][stream pair] of four tiles, [stream block][panel block].
+// Odd counts end in a block to ignore. A single pass needs no memory between passes: its sums leave at once.
 class TileGrid {
   public:
-    TileGrid(void* sums, int64_t panel, int64_t stream)
-        : sums_(static_cast<char*>(sums)), panel_(panel), stream_(stream), stream_pairs_((stream + 1) / 2) {}
+    TileGrid(void* sums, int64_t steps, int64_t panel, int64_t stream)
+        : sums_(static_cast<char*>(sums)), steps_(steps), panel_(panel), stream_(stream) {}
 
-    static size_t bytes(int64_t panel, int64_t stream) {
-        return static_cast<size_t>((panel + 1) / 2 * ((stream + 1) / 2) * 4 * kTileBytes);
+    static size_t bytes(int64_t steps, int64_t panel, int64_t stream) {
+        return static_cast<size_t>((steps <= kNearSteps ? 1 : (panel + 1) / 2 * ((stream + 1) / 2)) * 4 * kTileBytes);
     }
 
-    char* pair(int64_t panel, int64_t stream) const {
-        return sums_ + (panel / 2 * stream_pairs_ + stream / 2) * 4 * kTileBytes;
-    }
-    const void* tile(int64_t panel, int64_t stream) const {
-        return pair(panel, stream) + (stream % 2 * 2 + panel % 2) * kTileBytes;
-    }
-
-    // Adds all steps. `tiles(block, from, to)` gives those steps of the panel blocks `block` and block + 1. Stream block
-    // b begins at stream + b * block_stride and has one tile a step.
-    template <class Mode, class Panel>
-    void run(int64_t steps, const Panel& tiles, const void* stream, int64_t block_stride) const {
-        for (int64_t from = 0; from < steps; from += kNearSteps) {
-            const int64_t to = from + kNearSteps < steps ? from + kNearSteps : steps;
+    // `tiles(block, from, to)` gives those steps of the panel blocks `block` and block + 1. Stream block b begins at
+    // stream + b * block_stride and has one tile a step. `put(panel block, stream block, tile)` takes finished sums.
+    template <class Mode, class Panel, class Put>
+    void run(const Panel& tiles, const void* stream, int64_t block_stride, const Put& put) const {
+        for (int64_t from = 0; from < steps_; from += kNearSteps) {
+            const int64_t to = from + kNearSteps < steps_ ? from + kNearSteps : steps_;
             const char* a = static_cast<const char*>(stream) + from * kTileBytes;
+            char* sums = sums_;
             for (int64_t p = 0; p < panel_; p += 2) {
                 const PanelTiles near = tiles(p, from, to);
+                int64_t asked = 0;
                 for (int64_t s = 0; s < stream_; s += 2) {
                     const char* row = a + s * block_stride;
-                    add_steps<Mode>(near, row, s + 1 < stream_ ? row + block_stride : row, to - from, pair(p, s), from == 0);
+                    add_steps<Mode>(near, row, s + 1 < stream_ ? row + block_stride : row, to - from, sums, from == 0, asked);
+                    if (to == steps_)
+                        for (int i = 0; i < 4; ++i)
+                            if (p + i % 2 < panel_ && s + i / 2 < stream_) put(p + i % 2, s + i / 2, sums + i * kTileBytes);
+                    if (steps_ > kNearSteps) sums += 4 * kTileBytes;
                 }
             }
         }
@@ -118,16 +119,23 @@ class TileGrid {
   private:
     template <class Mode>
     INLINE static void add_steps(const PanelTiles& panel, const char* stream, const char* other, int64_t steps,
-                                 void* sums, bool fresh) {
+                                 void* sums, bool fresh, int64_t& asked) {
         if (fresh) zero_sums();
         else load_sums(sums);
-        for (int64_t i = 0; i < steps * kTileBytes; i += kTileBytes)
+        for (int64_t i = 0; i < steps * kTileBytes; i += kTileBytes) {
+            if (asked < panel.ahead) {
+                _mm_prefetch(reinterpret_cast<const char*>(panel.next) + asked, _MM_HINT_T1);
+                _mm_prefetch(reinterpret_cast<const char*>(panel.other_next) + asked, _MM_HINT_T1);
+                asked += 64;
+            }
             Mode::step(panel.first + i, panel.second + i, stream + i, other + i);
+        }
         store_sums(sums);
+        settle_stores();
     }
 
     char* sums_;
-    int64_t panel_, stream_, stream_pairs_;
+    const int64_t steps_, panel_, stream_;
 };
 
 }  // namespace

@@ -113,6 +113,7 @@ INLINE Words rounded_bf16(Vec x) {
 INLINE void store(bf16* p, Vec x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded_bf16(x)));
 }
+INLINE Vec rounded_to_bf16(Vec x) { return from_bits(_mm512_slli_epi32(rounded_bf16(x), 16)); }
 // The larger magnitude of each lane by the order of the bits, in which NaN is above infinity.
 INLINE Vec max_magnitude(Vec a, Vec b) { return from_bits(_mm512_max_epi32(bits(a), bits(abs(b)))); }
 
@@ -125,7 +126,8 @@ INLINE Vec butterfly(Vec x) {
     else if constexpr (kDistance == 4) other = _mm512_shuffle_f32x4(x, x, 0xb1);
     else other = _mm512_shuffle_f32x4(x, x, 0x4e);
     constexpr __mmask16 kUpper = kDistance == 1 ? 0xaaaa : kDistance == 2 ? 0xcccc : kDistance == 4 ? 0xf0f0 : 0xff00;
-    return _mm512_mask_sub_ps(_mm512_add_ps(x, other), kUpper, other, x);
+    // Times 1 or -1: the rounding is that of an addition.
+    return _mm512_fmadd_ps(x, _mm512_mask_mov_ps(set1(1.0f), kUpper, set1(-1.0f)), other);
 }
 
 INLINE void transpose(Vec (&r)[16]) {
@@ -217,6 +219,11 @@ INLINE void store(bf16* p, Vec x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
 }
 
+INLINE Vec rounded_to_bf16(Vec x) {
+    bf16 narrow[8];
+    store(narrow, x);
+    return load(narrow);
+}
 INLINE Vec max_magnitude(Vec a, Vec b) { return from_bits(_mm256_max_epi32(bits(a), bits(abs(b)))); }
 
 template <int kDistance>
@@ -270,6 +277,11 @@ INLINE Vec load(const int8_t* p) {
 }
 INLINE void store(bf16* p, Vec x) {
     for (int i = 0; i < 4; ++i) p[i] = narrow_bf16(x[i]);
+}
+INLINE Vec rounded_to_bf16(Vec x) {
+    bf16 narrow[4];
+    store(narrow, x);
+    return load(narrow);
 }
 #if defined(__aarch64__)
 INLINE Vec fma(Vec a, Vec b, Vec c) { return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
@@ -395,13 +407,27 @@ INLINE Vec exp2_rough(Vec x) {  // to 8e-5, a fiftieth of a bf16's rounding
     return keep_if_at_least(shift_exponent(p, whole), x, set1(-126.0f));
 }
 
-// e^x; finite up to 88.
-INLINE Vec exp(Vec x) {
-    const Vec bound = min(set1(88.0f), max(set1(-87.3f), x));
-    const Vec n = round(mul(bound, set1(1.44269504f)));
+// e^x; finite up to 88. In the bounds `x` is the second argument, so that NaN stays NaN.
+INLINE Vec exp(Vec x, const float*) {  // to about 2e-7
+    const Vec bound = min(set1(88.0f), max(set1(-86.0f), x));
+    const Vec whole = fma(bound, set1(1.44269504f), set1(12582912.0f)), n = sub(whole, set1(12582912.0f));
     // log2(e) in two parts: the remainder is exact to the last bit.
     const Vec r = fma(bound, set1(1.92596299e-8f), fma(bound, set1(1.44269502f), sub(zero(), n)));
-    return exp2_of(n, r, mul(x, set1(1.44269504f)));
+    Vec p = fma(set1(1.3276472e-3f), r, set1(9.67554148e-3f));
+    p = fma(p, r, set1(5.55071327e-2f));
+    p = fma(p, r, set1(2.40221197e-1f));
+    p = fma(p, r, set1(6.93146967e-1f));
+    p = fma(p, r, set1(1.00000007f));
+    return shift_exponent(p, whole);
+}
+INLINE Vec exp(Vec x, const bf16*) {  // to about 1e-4, a fortieth of its rounding
+    const Vec bound = min(set1(88.0f), max(set1(-86.0f), x));
+    const Vec whole = fma(bound, set1(1.44269504f), set1(12582912.0f));
+    const Vec r = fma(bound, set1(1.44269504f), sub(set1(12582912.0f), whole));
+    Vec p = fma(set1(5.51716694e-2f), r, set1(2.42611131e-1f));
+    p = fma(p, r, set1(6.93260986e-1f));
+    p = fma(p, r, set1(9.99928073e-1f));
+    return shift_exponent(p, whole);
 }
 
 }  // namespace
