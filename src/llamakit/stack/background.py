@@ -28,7 +28,7 @@ class Background:
         self._task: asyncio.Task[None] | None = None
 
     def handle(self, kind: str, handler: Handler) -> None:
-        """Let `handler` do the jobs of a kind; before the start."""
+        """Let `handler` do the jobs of a kind, those that wait already among them."""
         self._handlers[kind] = handler
 
     async def queue(self) -> JobQueue:

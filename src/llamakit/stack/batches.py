@@ -90,7 +90,7 @@ class Batches:
         self._changed: dict[str, asyncio.Event] = {}
 
     def answer_with(self, answer: AnswerLine) -> None:
-        """Let `answer` do the lines; from then on this process works on batches. Before the start."""
+        """Let `answer` do the lines; from then on this process works on batches."""
         self._answer = answer
         self._background.handle(JOB_KIND, self._work)
 

@@ -197,7 +197,7 @@ class JobRunner:
     ) -> None:
         self._database = database
         self._queue = queue
-        self._handlers = dict(handlers)
+        self._handlers = handlers  # may grow while the runner runs
         self._settings = settings or RunnerSettings()
         self._clock = clock
         self._worker = secrets.token_hex(16)

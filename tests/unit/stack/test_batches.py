@@ -7,6 +7,7 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.kept import kept_stack
 from tests.serving import chat_body, echo_stack, in_process
 
 from llamakit.api.batches import window_s
@@ -87,8 +88,9 @@ async def lines_of(stack, file_id):
     return [json.loads(line) for line in (await stack.files.read("local", file_id)).splitlines()]
 
 
-async def test_every_line_gets_the_answer_of_its_route_or_its_error():
-    async with serving() as (client, stack):
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+async def test_every_line_gets_the_answer_of_its_route_or_its_error(engine, request):
+    async with kept_stack(engine, request) as kept, serving(stack=kept) as (client, stack):
         rows = [
             *chats("one", "two"),
             row("bad", chat_body("x", temperature=9)),
