@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from llamakit.api.openai_annotations import Annotation
 from llamakit.api.openai_messages import CacheBreakpoint, RefusalPart
 from llamakit.api.wire import FIRST, LIST, TEXT, TEXT_OR_LIST, Wire, WireRoot
 
@@ -50,47 +51,6 @@ class InputFile(Wire):
     file_url: str | None = None
     filename: str | None = None
     prompt_cache_breakpoint: CacheBreakpoint | None = None
-
-
-class FileCitation(Wire):
-    """A file that a stretch of text rests on."""
-
-    type: Literal["file_citation"]
-    file_id: str
-    filename: str
-    index: int
-
-
-class UrlCitation(Wire):
-    """A page that a stretch of text rests on."""
-
-    type: Literal["url_citation"]
-    url: str
-    title: str
-    start_index: int
-    end_index: int
-
-
-class ContainerFileCitation(Wire):
-    """A file of an interpreter's container that a stretch of text speaks of."""
-
-    type: Literal["container_file_citation"]
-    container_id: str
-    file_id: str
-    filename: str
-    start_index: int
-    end_index: int
-
-
-class FilePath(Wire):
-    """A file that was written."""
-
-    type: Literal["file_path"]
-    file_id: str
-    index: int
-
-
-Annotation = Annotated[FileCitation | UrlCitation | ContainerFileCitation | FilePath, Field(discriminator="type")]
 
 
 class OutputTopLogprob(Wire):
