@@ -182,17 +182,19 @@ def within(span: Span | None) -> Iterator[None]:
 def tool_span(name: str) -> AbstractContextManager[Span | None]:
     """A span of carrying out a tool, under the names of OpenTelemetry's conventions; not what it was told or said."""
     facts: dict[str, Attribute] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name[:128]}
-    return span(f"execute_tool {name[:128]}", **facts)
+    return span(f"execute_tool {name[:128]}", attributes=facts)
 
 
 @contextmanager
-def span(name: str, kind: Kind = "internal", **attributes: Attribute) -> Iterator[Span | None]:
+def span(
+    name: str, kind: Kind = "internal", attributes: Mapping[str, Attribute] | None = None
+) -> Iterator[Span | None]:
     """Record the block as a span below the current one; nothing happens where nothing is recorded."""
     made = start(name, kind)
     if made is None:
         yield None
         return
-    made.attributes.update(attributes)
+    made.attributes.update(attributes or {})
     fault: BaseException | None = None
     try:
         with within(made):

@@ -91,7 +91,7 @@ class Telemetry:
         """A model is asked for vectors inside the block."""
         facts: dict[str, Attribute] = {"gen_ai.operation.name": "embeddings", "gen_ai.provider.name": PROVIDER}
         facts["gen_ai.request.model"] = model[:128]
-        return tracing.span(f"embeddings {model[:128]}", "client", **facts)
+        return tracing.span(f"embeddings {model[:128]}", "client", facts)
 
     async def aclose(self) -> None:
         """Send what waits."""

@@ -62,7 +62,7 @@ def test_spans_are_handed_on_together():
     tracer = Tracer([lambda owner, spans: handed.append((owner, list(spans)))])
     trace = tracer.begin("root", "server", TraceContext(TRACE, SPAN))
     tracing.PLACE.set(Place(trace, trace.root))
-    with pytest.raises(ValueError), tracing.span("outer", size=1) as outer:
+    with pytest.raises(ValueError), tracing.span("outer", attributes={"size": 1}) as outer:
         assert tracing.current() == outer.context
         assert tracing.outgoing()["traceparent"] == f"00-{TRACE}-{outer.context.span_id}-01"
         with tracing.span("inner"):

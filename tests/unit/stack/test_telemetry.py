@@ -29,7 +29,7 @@ def record(traces, owner="anna", name="POST /v1/chat/completions", **attributes)
     trace = tracer.begin(name, "server", None)
     trace.root.attributes.update(attributes)
     tracing.PLACE.set(tracing.Place(trace, trace.root))
-    with tracing.span("chat echo", "client", tokens=7), tracing.span("deep"):
+    with tracing.span("chat echo", "client", {"tokens": 7}), tracing.span("deep"):
         pass
     tracing.PLACE.set(None)
     tracing.end(trace.root)
