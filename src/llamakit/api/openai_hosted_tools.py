@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field
@@ -9,6 +10,7 @@ from pydantic import Discriminator, Field
 from llamakit.api.openai_messages import OBJECT, WORD_OR_OBJECT, ToolName
 from llamakit.api.vector_search import WireFilter, WireRanking
 from llamakit.api.wire import FIRST, LIST, TEXT, Wire
+from llamakit.core.errors import InvalidRequest
 
 MAX_NAMES = 512
 Callers = list[Literal["direct", "programmatic"]]
@@ -134,6 +136,18 @@ class McpServerTool(Wire):
     ] | None = None  # fmt: skip
     """`always` when left out; for a configured server, what its configuration says."""
     tunnel_id: str | None = None
+
+
+def check_keepable(tools: Sequence[Wire]) -> None:
+    """Refuse to keep a request that brings credentials: what a database holds, its backups hold too."""
+    for index, tool in enumerate(tools):
+        if isinstance(tool, McpServerTool) and (tool.authorization or tool.headers):
+            name = "authorization" if tool.authorization else "headers"
+            raise InvalidRequest(
+                f"tools[{index}].{name}: a response in the background is kept, and credentials are not; configure the "
+                "server as a tool group and name it by connector_id, or ask without background",
+                param=f"tools[{index}].{name}",
+            )
 
 
 def settings_of(tool: Wire) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from llamakit.api.hosted_tools import HostedResult
 from llamakit.api.inference import Inference
+from llamakit.api.openai_hosted_tools import check_keepable
 from llamakit.api.openai_response_writer import MadeCall
 from llamakit.api.openai_responses import ResponseRequest
 from llamakit.core.errors import Conflict, EngineStopped, InvalidRequest, NotFound, Overloaded, StorageError
@@ -62,6 +63,7 @@ class BackgroundResponses:
 
     async def enqueue(self, owner: str, plan: Plan) -> dict[str, Any]:
         """Keep the request and return; once this returned the response comes to an end, whatever happens."""
+        check_keepable(plan.asked.wire.tools or ())
         queue = await self._background.queue()
         database = await self._storage.database()
         rows = ResponseRows(database, owner)

@@ -125,6 +125,20 @@ async def test_a_tool_of_the_server_is_run_and_its_result_read():
     await stack.aclose()
 
 
+async def test_credentials_are_kept_nowhere():
+    stack = stack_of(Scripted("done", "done"), mcp=Tool("add"))
+    plan = await stack.responses.prepare(OWNER, wire(**MCP, background=True), "")
+    with pytest.raises(InvalidRequest, match="connector_id") as caught:
+        await stack.responses.background.enqueue(OWNER, plan)
+    assert caught.value.param == "tools[0].authorization" and "secret" not in str(caught.value)
+    events = await streamed(stack, **MCP)
+    database = await stack.storage.database()
+    tables = [row["name"] for row in await database.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    kept = [str(row) for table in tables for row in await database.fetch(f"SELECT * FROM {table}")]
+    assert any(events[-1]["response"]["id"] in row for row in kept) and "secret" not in "".join(kept)
+    await stack.aclose()
+
+
 async def test_kinds_that_nothing_provides_are_refused_by_name():
     stack = stack_of(Scripted("x"))
     for tool in (
