@@ -32,10 +32,13 @@ MAX_STEPS = 100
 MAX_DOCUMENTS = 64
 
 
+GroupName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
 class LlamaStackGroupUse(Wire):
     """A tool group, or a tool of one (`group/tool`), with settings for this use."""
 
-    name: Annotated[str, Field(min_length=1, max_length=256)]
+    name: GroupName
     args: dict[str, Any]
 
 
@@ -46,7 +49,7 @@ def _text_or_object(value: Any) -> Literal["<text>", "<object>"] | None:
 
 
 LlamaStackGroup = Annotated[
-    Annotated[str, TEXT] | Annotated[LlamaStackGroupUse, Tag("<object>")],
+    Annotated[GroupName, TEXT] | Annotated[LlamaStackGroupUse, Tag("<object>")],
     Discriminator(
         _text_or_object,
         custom_error_type="tool_group",

@@ -281,8 +281,8 @@ class McpTool(Wire):
     """A tool of an MCP server."""
 
     name: str
-    input_schema: Any
-    annotations: Any = None
+    input_schema: dict[str, Any]
+    annotations: dict[str, Any] | None = None
     description: str | None = None
 
 
