@@ -19,15 +19,16 @@ from llamakit.stack.storage import TEMPORARY, Storage
 async def kept_stack(engine: str, request: Any) -> AsyncIterator[Stack]:
     """A started stack of the echo provider, on `sqlite` or `postgres`."""
     if engine == "sqlite":
-        async with _started(TEMPORARY) as stack:
+        async with started_stack(TEMPORARY) as stack:
             yield stack
         return
-    async with empty_database(request.getfixturevalue("postgres_server")) as url, _started(url) as stack:
+    async with empty_database(request.getfixturevalue("postgres_server")) as url, started_stack(url) as stack:
         yield stack
 
 
 @asynccontextmanager
-async def _started(target: str) -> AsyncIterator[Stack]:
+async def started_stack(target: str) -> AsyncIterator[Stack]:
+    """A started stack of the echo provider on a database."""
     inference = EchoInference(EchoConfig(models=("echo",)))
     stack = Stack(inference=inference, default_models=("echo",), storage=Storage(target, STEPS))
     try:

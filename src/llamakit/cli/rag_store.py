@@ -234,6 +234,7 @@ async def stores() -> list[dict[str, Any]]:
 @asynccontextmanager
 async def _stack(distribution: Distribution) -> AsyncIterator[Stack]:
     stack = build_stack(distribution)
+    stack.vector_stores.ingestion.stand_alone()
     try:
         yield stack
     finally:

@@ -21,6 +21,7 @@ from llamakit.core.errors import (
     OutboundFailed,
     Overloaded,
     StorageError,
+    UnknownModel,
 )
 from llamakit.rag.chunk import ChunkSettings
 from llamakit.rag.index import Library
@@ -36,11 +37,14 @@ from llamakit.storage.sql import Row, Statement
 log = logging.getLogger(__name__)
 
 INGEST, FORGET, DROP = "vector_file", "vector_forget", "vector_drop"
+ALONE = "_alone"
+"""What the kinds of jobs end with that servers leave alone."""
 MAX_ATTEMPTS = 3
 """Times a file is begun before it counts as failed."""
 SETTINGS = RunnerSettings(concurrency=2, max_attempts=NEVER)
 """Each file in work holds a child process and a place with the embedder, so there are few."""
-_PASSING = (Overloaded, StorageError, EngineStopped, OutboundFailed)
+_PASSING = (Overloaded, StorageError, EngineStopped, OutboundFailed, UnknownModel)
+"""What may be well at the next attempt; a model unknown here may be known to another server on the database."""
 
 
 class Ingestion:
@@ -50,11 +54,24 @@ class Ingestion:
         self._storage = storage
         self._files = files
         self._chunks = chunks
-        # A runner of its own, so that a thousand documents do not keep a response waiting.
-        self.background = Background(storage, SETTINGS)
-        self.background.handle(INGEST, self._ingest)
-        self.background.handle(FORGET, self._forget)
-        self.background.handle(DROP, self._drop)
+        self._suffix = ""
+        self.background = self._runner()
+
+    def stand_alone(self) -> None:
+        """Do the work of this process and of others that stand alone, and none of a server's; before the start.
+
+        For a command beside a server, whose models and vectors it may not have.
+        """
+        self._suffix = ALONE
+        self.background = self._runner()
+
+    def _runner(self) -> Background:
+        """A runner of its own, so that a thousand documents do not keep a response waiting."""
+        background = Background(self._storage, SETTINGS)
+        handlers = {INGEST: self._ingest, FORGET: self._forget, DROP: self._drop}
+        for kind, handler in handlers.items():
+            background.handle(kind + self._suffix, handler)
+        return background
 
     async def queue(self) -> JobQueue:
         """Where the jobs go."""
@@ -62,15 +79,16 @@ class Ingestion:
 
     async def ingesting(self, owner: str, attachment: str) -> Statement:
         """The statement that has a file ingested, for the batch that attaches it."""
-        return (await self.queue()).enqueueing(owner, INGEST, {"attachment": attachment})[1]
+        return (await self.queue()).enqueueing(owner, INGEST + self._suffix, {"attachment": attachment})[1]
 
     async def forgetting(self, owner: str, row: Row) -> Statement:
         """The statement that has the chunks of an attachment removed, should `forget` not come to it."""
-        return (await self.queue()).enqueueing(owner, FORGET, {"store": row["store"], "attachment": row["id"]})[1]
+        payload = {"store": row["store"], "attachment": row["id"]}
+        return (await self.queue()).enqueueing(owner, FORGET + self._suffix, payload)[1]
 
     async def dropping(self, owner: str, store: str) -> Statement:
         """The same for a whole store."""
-        return (await self.queue()).enqueueing(owner, DROP, {"store": store})[1]
+        return (await self.queue()).enqueueing(owner, DROP + self._suffix, {"store": store})[1]
 
     async def forget(self, owner: str, store: str, attachment: str) -> None:
         """Remove the chunks of an attachment; without effect where there are none."""
@@ -101,17 +119,24 @@ class Ingestion:
         except NotFound:
             return
         if row["status"] != "in_progress":
-            await self.forget(owner, row["store"], id)
+            await self._clean(owner, row)
             return
         try:
             changes = await self._outcome(context, row)
             await rows.update(id, changes, when={"status": "in_progress"})
         except (NotFound, Conflict):
-            # It was detached or cancelled meanwhile.
-            await self.forget(owner, row["store"], id)
+            await self._clean(owner, row)
             return
         if changes["status"] == "completed":
             await self._follow_attributes(owner, row)
+
+    async def _clean(self, owner: str, row: Row) -> None:
+        """Take away what was made for an attachment that was detached or cancelled meanwhile; where another process
+        completed it, both made the same, and it stays.
+        """
+        now = await ATTACHMENTS.of(await self._storage.database(), owner).find({"id": row["id"]})
+        if not now or now[0]["status"] not in ("completed", "in_progress"):
+            await self.forget(owner, row["store"], row["id"])
 
     async def _outcome(self, context: JobContext, row: Row) -> dict[str, Any]:
         """What becomes of the attachment; raises what may pass, as long as there are attempts left."""

@@ -6,7 +6,8 @@ import asyncio
 import time
 
 import pytest
-from tests.kept import kept_stack, until
+from tests.kept import kept_stack, started_stack, until
+from tests.postgres import empty_database
 
 from llamakit.api.openai_lists import PageQuery
 from llamakit.api.vector_search import WireRanking
@@ -184,6 +185,40 @@ async def test_what_passes_is_tried_again_and_what_stays_fails_with_the_reason(q
     assert len(tries) - 1 == MAX_ATTEMPTS
 
 
+async def test_one_that_another_process_completed_stays(quick):
+    """A runner that was taken for dead and is only slow ends after its successor."""
+    store = (await quick.vector_stores.create("ann", WireStoreRequest()))["id"]
+    library = await quick.vector_stores._chunks.library()
+    ingest, file = library.ingest, await file_of(quick)
+
+    async def slow(owner, collection, document, data, settings=None):
+        made = await ingest(owner, collection, document, data, settings)
+        database = await quick.storage.database()
+        await database.execute("UPDATE vector_store_files SET status = 'completed' WHERE id = ?1", document)
+        return made
+
+    library.ingest = slow
+    await quick.vector_stores.attach("ann", store, file)
+    await until(lambda: quick.vector_stores.files.get("ann", store, file))
+    await asyncio.sleep(0.2)
+    assert [found.file_id for found in await quick.vector_stores.search("ann", store, "soft wool")] == [file]
+
+
+async def test_work_of_a_process_that_stands_alone_is_left_to_such(quick):
+    alone = VectorStores(quick.storage, quick.files, quick.embedders, quick.vector_stores._chunks)
+    alone.ingestion.stand_alone()
+    store = (await alone.create("ann", WireStoreRequest()))["id"]
+    await alone.ingestion.background.aclose()
+    file = await file_of(quick)
+    await alone.attach("ann", store, file)
+    await alone.ingestion.background.aclose()
+    await asyncio.sleep(1.2)
+    assert (await quick.vector_stores.files.get("ann", store, file))["status"] == "in_progress"
+    await alone.start()
+    assert (await until(lambda: alone.files.get("ann", store, file)))["status"] == "completed"
+    await alone.ingestion.background.aclose()
+
+
 async def test_only_files_that_are_there_are_attached_and_each_once(quick):
     store = (await quick.vector_stores.create("ann", WireStoreRequest()))["id"]
     with pytest.raises(NotFound):
@@ -288,6 +323,24 @@ async def test_chunks_that_a_client_cut(quick):
     assert (shown.file_id, shown.filename, shown.page, shown.span) == ("mine", "mine.txt", 3, (5, 14))
     with pytest.raises(InvalidRequest, match="vsf_"):
         await quick.vector_stores.put_chunks("ann", store, "vsf_" + "0" * 48, "x", [chunk])
+
+
+async def test_two_servers_share_files_stores_and_work(request):
+    async with (
+        empty_database(request.getfixturevalue("postgres_server")) as url,
+        started_stack(url) as one,
+        started_stack(url) as other,
+    ):
+        ids = [await file_of(one, f"Document {n} speaks of subject{n}.".encode(), f"{n}.md") for n in range(6)]
+        store = (await one.vector_stores.create("ann", WireStoreRequest(file_ids=ids)))["id"]
+        done = await until(lambda: other.vector_stores.get("ann", store))
+        assert done["file_counts"]["completed"] == 6
+        for n, id in enumerate(ids):
+            found = await other.vector_stores.search("ann", store, f"subject{n}", mode="keyword")
+            assert [result.file_id for result in found] == [id]
+            assert await other.files.read("ann", id) == f"Document {n} speaks of subject{n}.".encode()
+        await other.files.delete("ann", ids[0])
+        assert (await one.vector_stores.get("ann", store))["file_counts"]["total"] == 5
 
 
 @pytest.mark.parametrize(
