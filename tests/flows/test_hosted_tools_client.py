@@ -130,15 +130,25 @@ def test_file_search_cites_file_page_and_place():
 def test_the_code_interpreter_keeps_a_container():
     write = ("code_interpreter", {"code": "open('n.txt', 'w').write('42'); print('done')"})
     read = ("code_interpreter", {"code": "print(open('n.txt').read())"})
-    model = Scripted([write], "Written.", [read], "It is 42.")
+    model = Scripted([write], "It is in n.txt.", [read], "It is 42.")
     tool = {"type": "code_interpreter", "container": {"type": "auto"}}
     with client_of(stack_with_tools(model, {"inline::code-interpreter": {}})) as client:
         asked = {"model": "echo", "include": ["code_interpreter_call.outputs"], "input": "Go."}
         events = list(client.responses.create(**asked, tools=[tool], stream=True))
         call = events[-1].response.output[0]
+        (annotation,) = events[-1].response.output[1].content[0].annotations
+        downloaded = client.containers.files.content.retrieve(
+            annotation.file_id, container_id=annotation.container_id
+        ).read()
+        uploaded = client.containers.files.create(call.container_id, file=("extra.txt", b"more"))
+        listed = [file.path for file in client.containers.files.list(call.container_id, order="asc")]
         second = client.responses.create(**asked, tools=[tool | {"container": call.container_id}])
+        assert client.containers.retrieve(call.container_id).status == "running"
+        client.containers.delete(call.container_id)
         with pytest.raises(openai.NotFoundError):
             client.responses.create(**asked, tools=[tool | {"container": "cntr_" + "0" * 48}])
+    assert (annotation.type, annotation.filename, downloaded) == ("container_file_citation", "n.txt", b"42")
+    assert uploaded.source == "user" and listed == ["/work/n.txt", "/work/extra.txt"]
     assert call.outputs[0].logs == "done" and call.code.startswith("open(") and call.status == "completed"
     assert second.output[0].outputs[0].logs == "42" and second.output[0].container_id == call.container_id
     assert kinds(events, "code_interpreter_call") == [
