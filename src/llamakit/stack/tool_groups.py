@@ -6,6 +6,7 @@ registered at run time by an owner. What is registered is kept; credentials are 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -126,13 +127,10 @@ class ToolGroups:
         """
         if group is not None:
             return await self._tools(owner, await self.get(owner, group), args)
-        found: Tools = []
-        for one in await self.list(owner):
-            try:
-                found += await self._tools(owner, one, args)
-            except LlamakitError as fault:
-                log.warning("tool group %s is left out of the list: %s", one.id, fault)
-        return found
+        # Side by side: a server that is away takes its time to be given up.
+        groups = await self.list(owner)
+        found = await asyncio.gather(*(self._reachable(owner, one, args) for one in groups))
+        return [tool for tools in found for tool in tools]
 
     async def invoke(
         self,
@@ -167,6 +165,14 @@ class ToolGroups:
                     if tool.spec.name == plain:
                         return tool
         raise NotFound(f"no tool {name[:128]!r}; list the tools first")
+
+    async def _reachable(self, owner: str, group: ToolGroup, args: Mapping[str, Any] | None) -> Tools:
+        """The tools of a group; none, with a warning, where it cannot be opened."""
+        try:
+            return await self._tools(owner, group, args)
+        except LlamakitError as fault:
+            log.warning("tool group %s is left out of the list: %s", group.id, fault)
+            return []
 
     def _may_have(self, group: ToolGroup, name: str) -> bool:
         """Whether it is worth opening: the names of a built-in group's tools are known without."""
