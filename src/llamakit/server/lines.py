@@ -43,7 +43,8 @@ class BatchLines:
         principal = Principal(name=asker.owner, salt=asker.salt)
         exchange = Exchange(id=asker.request_id, method="(batch)", route=endpoint, principal=principal)
         try:
-            answer = await self._endpoints[endpoint](dict(body), exchange)
+            with self._service.telemetry.alone(f"batch {endpoint}", asker.owner):
+                answer = await self._endpoints[endpoint](dict(body), exchange)
         except Exception as fault:  # noqa: BLE001 - every failure becomes the line's answer; describe() logs our bugs
             return Answered(status=status_of(fault), body=describe(fault, exchange.id), ignored=exchange.ignored)
         finally:

@@ -91,9 +91,10 @@ class Service:
             principal = Principal(name=owner)
             exchange = Exchange(id=asked.context.id, method="(background)", principal=principal, model=asked.model)
             try:
-                async with aclosing(self.metered_for(exchange)(asked)) as events:
-                    async for event in events:
-                        yield event
+                with self.telemetry.alone("background answer", owner):
+                    async with aclosing(self.metered_for(exchange)(asked)) as events:
+                        async for event in events:
+                            yield event
             finally:
                 await self.guard.charge(exchange)
 

@@ -7,8 +7,8 @@ answer nothing is told. Knows sinks and no exporter: `otel.py` has that.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from starlette.datastructures import Headers
@@ -82,6 +82,25 @@ class Telemetry:
             PLACE.set(None)
         if self._exporter is not None:
             self._exporter.measure("http.server.request.duration", seconds, attributes)
+
+    @contextmanager
+    def alone(self, name: str, owner: str) -> Iterator[None]:
+        """Record the block as a trace of its own: work that no request waits for."""
+        if self._tracer is None:
+            yield
+            return
+        trace, before = self._tracer.begin(name, "internal", None), PLACE.get()
+        PLACE.set(Place(trace, trace.root))
+        fault: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:
+            fault = raised
+            raise
+        finally:
+            PLACE.set(before)
+            tracing.end(trace.root, fault)
+            self._tracer.end(trace, owner)
 
     def generation(self, model: str, exchange: Exchange) -> Generation:
         """A model is about to be asked."""

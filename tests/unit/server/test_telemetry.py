@@ -205,6 +205,19 @@ async def test_tools_and_vectors_are_spans_of_their_own():
         assert "execute_tool clock" in [span["name"] for span in await stack.traces.spans("local")]
 
 
+async def test_background_work_has_traces_of_its_own():
+    async with serving(keep_spans=100) as (client, stack):
+        body = {"model": "echo", "input": PRIVATE, "background": True}
+        made = await client.post("/v1/responses", json=body, headers=PARENT)
+        async with asyncio.timeout(5):
+            while (await client.get(f"/v1/responses/{made.json()['id']}")).json()["status"] != "completed":
+                await asyncio.sleep(0.02)
+        spans = await stack.traces.spans("local")
+        (root,) = (span for span in spans if span["name"] == "background answer")
+        assert root["parent_id"] is None and root["trace_id"] != TRACE
+        assert [span["name"] for span in spans if span["parent_id"] == root["span_id"]] == ["chat echo"]
+
+
 async def test_what_is_not_sampled_is_not_kept():
     async with serving(keep_spans=100, sample=0.0) as (client, stack):
         await client.get("/v1/models")
