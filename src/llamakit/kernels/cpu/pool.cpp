@@ -33,7 +33,9 @@ void pause_cpu() {
 
 // One job at a time. `ticket` holds the number of the job (upper half) and the next index to run (lower half); a
 // worker claims an index by compare-and-swap, so a late worker can never take one of a job that has ended, and the
-// caller waits only for indices that were claimed, never for a worker that has not woken.
+// caller waits only for indices that were claimed, never for a worker that has not woken. Numbers of jobs are even.
+// While the fields of the next job are written the ticket has an odd number, with which nothing can be claimed: else a
+// worker still looking for an index of the last job could read some of the new fields and claim with the old number.
 class Pool {
   public:
     void run(int threads, int64_t count, Task task, void* context) {
@@ -45,13 +47,16 @@ class Pool {
         grow(threads - 1);
         // More indices than fit into the ticket are grouped.
         const int64_t group = (count + kMaxIndices - 1) / kMaxIndices;
+        const uint64_t job = (ticket_.load(std::memory_order_relaxed) >> 32) + 2;
+        ticket_.store((job - 1) << 32, std::memory_order_relaxed);
+        // No field may be seen with its new value before the odd number is.
+        std::atomic_thread_fence(std::memory_order_seq_cst);
         task_.store(task, std::memory_order_relaxed);
         context_.store(context, std::memory_order_relaxed);
         count_.store(count, std::memory_order_relaxed);
         group_.store(group, std::memory_order_relaxed);
         helpers_.store(threads - 1, std::memory_order_relaxed);
         done_.store(0, std::memory_order_relaxed);
-        const uint64_t job = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
         ticket_.store(job << 32, std::memory_order_seq_cst);
         if (sleeping_.load(std::memory_order_seq_cst) > 0) {
             { std::lock_guard<std::mutex> lock(sleep_); }
@@ -111,16 +116,19 @@ class Pool {
         const auto start = std::chrono::steady_clock::now();
         for (int spins = 1;; ++spins) {
             const uint64_t job = ticket_.load(std::memory_order_acquire) >> 32;
-            if (job != seen) return job;
+            if (is_new(job, seen)) return job;
             pause_cpu();
             if (spins % 64 == 0 && std::chrono::steady_clock::now() - start > kSpin) break;
         }
         std::unique_lock<std::mutex> lock(sleep_);
         sleeping_.fetch_add(1, std::memory_order_seq_cst);
-        wake_.wait(lock, [&] { return (ticket_.load(std::memory_order_seq_cst) >> 32) != seen; });
+        uint64_t job = seen;
+        wake_.wait(lock, [&] { return is_new(job = ticket_.load(std::memory_order_seq_cst) >> 32, seen); });
         sleeping_.fetch_sub(1, std::memory_order_relaxed);
-        return ticket_.load(std::memory_order_acquire) >> 32;
+        return job;
     }
+
+    static bool is_new(uint64_t job, uint64_t seen) { return job != seen && job % 2 == 0; }
 
     std::mutex busy_;
     int num_workers_ = 0;  // guarded by busy_
