@@ -140,7 +140,7 @@ ENTRYPOINT ["llama", "stack", "run", "{HOME}/{made.name}.yaml"]
 """
 
 
-_PROBE = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{PORT}/health', timeout=4)"
+_PROBE = f"from urllib import request; request.urlopen('http://127.0.0.1:{PORT}/health', timeout=4)"
 
 
 def compose(made: Bundle) -> str:
