@@ -116,17 +116,16 @@ def containerfile(made: Bundle) -> str:
     wheel = made.package if made.package.endswith(".whl") and "://" not in made.package else None
     copy = f"COPY {PurePath(wheel).name} /tmp/\n" if wheel else ""
     torch = (
-        "# The index of torch for computing on processors; leave it empty for the builds with CUDA.\n"
-        "ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu\n"
+        "# Where pip finds torch for computing on processors; build with it empty for CUDA.\n"
+        "ARG PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu\n"
         if "torch" in made.extras
         else ""
     )
-    index = "${TORCH_INDEX:+--extra-index-url $TORCH_INDEX} " if torch else ""
     return f"""\
 # {made.name}: a llamakit server. Build it with: buildah build -t {made.image} .
 ARG PYTHON=docker.io/library/python:3.12-slim
 FROM ${{PYTHON}}
-{torch}{copy}RUN pip install --no-cache-dir {index}"{made.requirement}"
+{torch}{copy}RUN pip install --no-cache-dir "{made.requirement}"
 RUN useradd --uid 10001 --create-home --home-dir {HOME} llama && mkdir -p {HOME}/data && chown llama {HOME}/data
 COPY distribution.yaml {HOME}/{made.name}.yaml
 USER 10001

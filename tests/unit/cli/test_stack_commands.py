@@ -137,7 +137,7 @@ def check_containerfile(text: str, *, needs_torch: bool) -> None:
     words = {line.split()[0] for line in text.splitlines() if line and not line.startswith(("#", " "))}
     assert words >= {"FROM", "RUN", "COPY", "USER", "ENV", "EXPOSE", "ENTRYPOINT", "HEALTHCHECK"}
     assert json.loads(text.partition("ENTRYPOINT ")[2])[:3] == ["llama", "stack", "run"]
-    assert ("TORCH_INDEX" in text) == ("torch]" in text) == needs_torch
+    assert ("PIP_EXTRA_INDEX_URL" in text) == ("torch]" in text) == needs_torch
     assert "USER 10001" in text and "KEY" not in text
 
 
@@ -175,6 +175,15 @@ def test_manifests_against_kubernetes_own_schema(llama, world: Path) -> None:
         assert llama("stack", "build", name, "--target", "kubernetes").exit_code == 0
         for each in yaml.safe_load_all((world / name / "kubernetes.yaml").read_text()):
             validate.validate(each, "1.31", strict=True)
+
+
+def test_containerfiles_against_the_rules_of_hadolint(llama, world: Path) -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not installed")
+    for name in ("local", "onprem"):
+        assert llama("stack", "build", name, "--target", "container").exit_code == 0
+        subprocess.run([hadolint, world / name / "Containerfile"], check=True)
 
 
 def test_a_wheel_travels_with_the_containerfile(llama, world: Path) -> None:
