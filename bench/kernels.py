@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from llamakit.kernels import native
 from llamakit.kernels.activation import swiglu
 from llamakit.kernels.attention import AttentionBatch, paged_attention
+from llamakit.kernels.int8_pool import Int8Pool, round_heads
 from llamakit.kernels.matmul import linear
 from llamakit.kernels.norm import rms_norm
 from llamakit.kernels.packed import Bits, PackedWeight, activations, packed_linear, packed_shapes, rotation_block
@@ -133,11 +134,11 @@ def main() -> None:
 def measure_limits(levels: list[str]) -> Limits:
     library = native.library()
     assert library is not None
-    memory = torch.ones(_ROTATE_BYTES * 4 // 4)
+    work, memory = library.work, torch.ones(_ROTATE_BYTES // 4)
     gops: dict[str, dict[str, float]] = {}
     for level in levels:
         with native.using(level, threads=1):
-            gops[level] = {unit: _rate(lambda unit=unit: library.work(unit, 100_000)) for unit in UNITS}
+            gops[level] = {unit: _rate(lambda unit=unit: work(unit, 100_000)) for unit in UNITS}
     return Limits(gops=gops, gbytes_per_s=_rate(lambda: library.read(memory, 1)))
 
 
@@ -229,7 +230,7 @@ def packed_cases(
 ) -> Iterator[Case]:
     first = random_packed(columns, depth, bits)
     copies = max(2, _ROTATE_BYTES // first.num_bytes)
-    weights = [first] + [pickle_copy(first) for _ in range(copies - 1)]
+    weights = [first] + [copy_of(first) for _ in range(copies - 1)]
     stock = None
     if with_torch:
         stock = [_prepack_bytes(columns, depth) for _ in range(max(2, _ROTATE_BYTES // (columns * depth)))]
@@ -250,7 +251,7 @@ def packed_cases(
         )
 
 
-def pickle_copy(weight: PackedWeight) -> PackedWeight:
+def copy_of(weight: PackedWeight) -> PackedWeight:
     multipliers = None if weight.multipliers is None else weight.multipliers.clone()
     return PackedWeight(
         weight.codes.clone(), multipliers, weight.scales.clone(), weight.columns, weight.depth, weight.rotation
@@ -329,6 +330,11 @@ def attention_case(
         )
         for level in levels
     }
+    rounded = [tuple(Int8Pool(*_rounded(half)) for half in pool) for pool in pools]
+    for level in levels:
+        contenders[f"ours int8 {level}"] = at(
+            level, lambda i: paged_attention(q, rounded[i % copies][0], rounded[i % copies][1], batch, dim**-0.5)
+        )
     if with_torch:
         dense = [
             pool.view(2, sequences, context, kv, dim).transpose(2, 3).contiguous() for pool in pools
@@ -352,6 +358,11 @@ def attention_case(
         unit="half",
         contenders=contenders,
     )
+
+
+def _rounded(pool: Tensor) -> tuple[Tensor, Tensor]:
+    codes, scales = round_heads(pool.flatten(0, 1))
+    return codes.view(pool.shape), scales.view(pool.shape[:3])
 
 
 def row_cases(shape: Shape, counts: list[int], levels: list[str], *, with_torch: bool) -> Iterator[Case]:

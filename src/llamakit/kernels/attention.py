@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llamakit.kernels import native
+from llamakit.kernels.int8_pool import Int8Pool, round_heads
 
 TILE_QUERIES = 8
 CHUNK_KEYS = 128
@@ -89,12 +90,20 @@ class _Tiles:
         self.active = [sum(count > c for count in counts) for c in range(counts[0] if counts else 0)]
 
 
-def write_kv(k_pool: Tensor, v_pool: Tensor, slots_N: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> None:
-    """Store keys and values at `slots_N` (block * block_tokens + offset) of pools `[blocks, block_tokens, K, D]`."""
-    if native.is_traced(k_NKD):
-        torch.ops.llamakit.write_kv(k_pool, v_pool, slots_N, k_NKD, v_NKD)
+Pool = Tensor | Int8Pool
+"""Keys or values of a cache: `[blocks, block_tokens, K, D]` of floats, or integers with scales."""
+
+
+def write_kv(k_pool: Pool, v_pool: Pool, slots_N: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> None:
+    """Store keys and values at `slots_N` (block * block_tokens + offset) of two pools of one kind."""
+    if isinstance(k_pool, Int8Pool) and isinstance(v_pool, Int8Pool):
+        write = torch.ops.llamakit.write_kv_int8 if native.is_traced(k_NKD) else _write_kv_int8
+        write(*k_pool, *v_pool, slots_N, k_NKD, v_NKD)
+    elif isinstance(k_pool, Tensor) and isinstance(v_pool, Tensor):
+        write = torch.ops.llamakit.write_kv if native.is_traced(k_NKD) else _write_kv
+        write(k_pool, v_pool, slots_N, k_NKD, v_NKD)
     else:
-        _write_kv(k_pool, v_pool, slots_N, k_NKD, v_NKD)
+        raise TypeError("keys and values want pools of one kind, got one of floats and one of integers")
 
 
 def _write_kv(k_pool: Tensor, v_pool: Tensor, slots_N: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> None:
@@ -107,33 +116,59 @@ def _write_kv(k_pool: Tensor, v_pool: Tensor, slots_N: Tensor, k_NKD: Tensor, v_
     v_pool.view(-1, *v_pool.shape[2:]).index_copy_(0, slots_N, v_NKD.to(v_pool.dtype))
 
 
+def _write_kv_int8(
+    k_codes: Tensor,
+    k_scales: Tensor,
+    v_codes: Tensor,
+    v_scales: Tensor,
+    slots_N: Tensor,
+    k_NKD: Tensor,
+    v_NKD: Tensor,
+) -> None:
+    library = native.library() if k_codes.device.type == "cpu" and not torch.is_grad_enabled() else None
+    for codes, scales, rows_NKD in ((k_codes, k_scales, k_NKD), (v_codes, v_scales, v_NKD)):
+        whole = codes.is_contiguous() and scales.is_contiguous() and slots_N.dtype == torch.int64
+        if library is not None and native.takes(rows_NKD) and whole:
+            library.write_kv_int8(codes, scales, slots_N, rows_NKD, native.num_threads())
+            continue
+        rounded, own_scales = round_heads(rows_NKD)
+        codes.view(-1, *codes.shape[2:]).index_copy_(0, slots_N, rounded)
+        scales.view(-1, scales.shape[2]).index_copy_(0, slots_N, own_scales)
+
+
 def _in_reach(k_pool: Tensor, v_pool: Tensor, *rows: Tensor) -> bool:
     """Whether the compiled kernels read these pools and rows."""
-    return (
-        native.takes(k_pool, v_pool)
-        and native.takes(*rows)
-        and k_pool.is_contiguous()
-        and v_pool.is_contiguous()
-        and k_pool.shape == v_pool.shape
-    )
+    return native.takes(k_pool, v_pool) and native.takes(*rows) and _alike(k_pool, v_pool)
 
 
-def paged_attention(q_NHD: Tensor, k_pool: Tensor, v_pool: Tensor, batch: AttentionBatch, scale: float) -> Tensor:
+def _alike(k_pool: Tensor, v_pool: Tensor) -> bool:
+    return k_pool.is_contiguous() and v_pool.is_contiguous() and k_pool.shape == v_pool.shape
+
+
+def paged_attention(q_NHD: Tensor, k_pool: Pool, v_pool: Pool, batch: AttentionBatch, scale: float) -> Tensor:
     """Causal grouped-query attention of flat queries over their own cached keys -> `[N, H, D]`.
 
     The keys of the queries themselves must already be in the pools (`write_kv`).
     """
-    if native.is_traced(q_NHD):
-        return torch.ops.llamakit.paged_attention(q_NHD, k_pool, v_pool, *batch.tables, scale)
     library = native.library() if q_NHD.device.type == "cpu" and not torch.is_grad_enabled() else None
-    if library is not None and _in_reach(k_pool, v_pool, q_NHD):
-        return library.attention(q_NHD, k_pool, v_pool, *batch.tables, scale, native.num_threads())
+    if isinstance(k_pool, Int8Pool) and isinstance(v_pool, Int8Pool):
+        if native.is_traced(q_NHD):
+            return torch.ops.llamakit.paged_attention_int8(q_NHD, *k_pool, *v_pool, *batch.tables, scale)
+        if library is not None and native.takes(q_NHD) and _alike(k_pool.codes, v_pool.codes):
+            scales = k_pool.scales.contiguous(), v_pool.scales.contiguous()
+            pools = k_pool.codes, v_pool.codes
+            return library.attention(q_NHD, *pools, *batch.tables, scale, native.num_threads(), scales)
+    elif isinstance(k_pool, Tensor) and isinstance(v_pool, Tensor):
+        if native.is_traced(q_NHD):
+            return torch.ops.llamakit.paged_attention(q_NHD, k_pool, v_pool, *batch.tables, scale)
+        if library is not None and _in_reach(k_pool, v_pool, q_NHD):
+            return library.attention(q_NHD, k_pool, v_pool, *batch.tables, scale, native.num_threads())
     return _reference(q_NHD, k_pool, v_pool, batch, scale)
 
 
-def _reference(q_NHD: Tensor, k_pool: Tensor, v_pool: Tensor, batch: AttentionBatch, scale: float) -> Tensor:
+def _reference(q_NHD: Tensor, k_pool: Pool, v_pool: Pool, batch: AttentionBatch, scale: float) -> Tensor:
     num_tokens, num_heads, head_dim = q_NHD.shape
-    num_kv = k_pool.shape[2]
+    num_kv = (k_pool.codes if isinstance(k_pool, Int8Pool) else k_pool).shape[2]
     group = num_heads // num_kv
     tiles = batch.tiles
     num_tiles = tiles.query_index.shape[0]
@@ -179,9 +214,10 @@ def _reference(q_NHD: Tensor, k_pool: Tensor, v_pool: Tensor, batch: AttentionBa
     return result
 
 
-def _gather(pool: Tensor, blocks: Tensor, num_kv: int, head_dim: int) -> Tensor:
+def _gather(pool: Pool, blocks: Tensor, num_kv: int, head_dim: int) -> Tensor:
     """Chunk of keys or values of each tile, `[A * K, C, D]` float32."""
-    return pool[blocks].float().view(-1, CHUNK_KEYS, num_kv, head_dim).transpose(1, 2).reshape(-1, CHUNK_KEYS, head_dim)
+    values = pool.floats(blocks) if isinstance(pool, Int8Pool) else pool[blocks].float()
+    return values.view(-1, CHUNK_KEYS, num_kv, head_dim).transpose(1, 2).reshape(-1, CHUNK_KEYS, head_dim)
 
 
 def causal_attention(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -221,6 +257,50 @@ def _(
     q_NHD: Tensor,
     k_pool: Tensor,
     v_pool: Tensor,
+    query_starts: Tensor,
+    context_lens: Tensor,
+    block_tables: Tensor,
+    scale: float,
+) -> Tensor:
+    return torch.empty_like(q_NHD)
+
+
+@torch.library.custom_op("llamakit::write_kv_int8", mutates_args=("k_codes", "k_scales", "v_codes", "v_scales"))
+def _write_kv_int8_op(
+    k_codes: Tensor,
+    k_scales: Tensor,
+    v_codes: Tensor,
+    v_scales: Tensor,
+    slots_N: Tensor,
+    k_NKD: Tensor,
+    v_NKD: Tensor,
+) -> None:
+    _write_kv_int8(k_codes, k_scales, v_codes, v_scales, slots_N, k_NKD, v_NKD)
+
+
+@torch.library.custom_op("llamakit::paged_attention_int8", mutates_args=())
+def _paged_attention_int8_op(
+    q_NHD: Tensor,
+    k_codes: Tensor,
+    k_scales: Tensor,
+    v_codes: Tensor,
+    v_scales: Tensor,
+    query_starts: Tensor,
+    context_lens: Tensor,
+    block_tables: Tensor,
+    scale: float,
+) -> Tensor:
+    batch = AttentionBatch(query_starts.tolist(), context_lens.tolist(), block_tables, k_codes.shape[1])
+    return paged_attention(q_NHD, Int8Pool(k_codes, k_scales), Int8Pool(v_codes, v_scales), batch, scale)
+
+
+@torch.library.register_fake("llamakit::paged_attention_int8")
+def _(
+    q_NHD: Tensor,
+    k_codes: Tensor,
+    k_scales: Tensor,
+    v_codes: Tensor,
+    v_scales: Tensor,
     query_starts: Tensor,
     context_lens: Tensor,
     block_tables: Tensor,

@@ -169,7 +169,8 @@ def activations(x: Tensor, rotation: int) -> tuple[Tensor, Tensor]:
     """Rows of `x [M, K]` as int8 codes and float32 scales `[M, 1]`: value = scale * code, after the rotation."""
     wide = rotate(x, rotation) if rotation else x.float()
     high = wide.abs().amax(-1, keepdim=True)
-    inverse = torch.where(high > _SMALLEST, 127.0 / high, 0.0)
+    # A number over a tensor would be a product with its reciprocal, which rounds twice.
+    inverse = torch.where(high > _SMALLEST, torch.full_like(high, 127.0) / high, 0.0)
     codes = torch.where(high.isfinite(), (wide * inverse).round(), 0.0)
     return codes.to(torch.int8), torch.where(high.isfinite(), high / 127.0, torch.nan)
 

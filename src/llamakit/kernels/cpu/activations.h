@@ -52,19 +52,26 @@ inline void rotate_blocks(float* x, int64_t size, int64_t block) {
     if (distance * 2 <= block) rotate_stages<1>(x, size, distance);
 }
 
-// One row of float32, zero-padded to whole steps, to bytes. A row with a NaN or an infinity gets a NaN scale.
-inline void quantize_row(const float* x, const Activations& to, int64_t row) {
-    const int64_t size = to.steps * kStep;
+// The largest magnitude of whole steps of values; whether all are finite.
+inline bool highest_magnitude(const float* x, int64_t size, float* high) {
     Vec most[2] = {zero(), zero()};
     for (int64_t i = 0; i < size; i += 2 * kLanes)
         for (int j = 0; j < 2; ++j) most[j] = max_magnitude(most[j], load(x + i + j * kLanes));
-    float lanes[kLanes], high = 0.0f;
+    float lanes[kLanes];
     store(lanes, max_magnitude(most[0], most[1]));
     bool finite = true;
+    *high = 0.0f;
     for (const float lane : lanes) {
         finite = finite && lane <= __FLT_MAX__;
-        high = lane > high ? lane : high;
+        *high = lane > *high ? lane : *high;
     }
+    return finite;
+}
+
+// One row of float32, zero-padded to whole steps, to bytes. A row with a NaN or an infinity gets a NaN scale.
+inline void quantize_row(const float* x, const Activations& to, int64_t row) {
+    float high;
+    const bool finite = highest_magnitude(x, to.steps * kStep, &high);
     to.scales[row] = finite ? high / 127.0f : __builtin_nanf("");
     const Vec factor = set1(high > kSmallest ? 127.0f / high : 0.0f);
     int8_t* codes = to.codes + row / 16 * to.block_stride + row % 16 * to.row_stride;
@@ -119,6 +126,36 @@ inline Activations cut_activations(void* memory, int64_t rows, int64_t depth, bo
 template <class T>
 INLINE void widen_row(const T* x, int64_t depth, float* to) {
     for_lanes(depth, [&](int64_t i, int count) { set(to + i, get(x + i, count), count); });
+}
+
+// Heads of a row to bytes, one scale each; a head with a NaN or an infinity gets a NaN scale.
+template <class T>
+void write_heads(const T* rows, int8_t* pool, float* scales, const int64_t* slots, int64_t tokens, int64_t heads,
+                 int64_t dim, int threads) {
+    const int64_t padded = round_up(dim, kStep);
+    for_rows(threads, tokens, heads * dim, [&](int64_t n) {
+        float* values = static_cast<float*>(scratch(kPerTask, static_cast<size_t>(padded * 5)));
+        int8_t* codes = reinterpret_cast<int8_t*>(values + padded);
+        for (int64_t i = dim; i < padded; ++i) values[i] = 0.0f;
+        for (int64_t h = 0; h < heads; ++h) {
+            widen_row(rows + (n * heads + h) * dim, dim, values);
+            float high;
+            const bool finite = highest_magnitude(values, padded, &high);
+            const Vec factor = set1(high > kSmallest ? 127.0f / high : 0.0f);
+            for (int64_t i = 0; i < padded; i += kStep) {
+                if (finite) store_bytes(codes + i, values + i, factor);
+                else memset(codes + i, 0, kStep);
+            }
+            memcpy(pool + (slots[n] * heads + h) * dim, codes, static_cast<size_t>(dim));
+            scales[slots[n] * heads + h] = finite ? high / 127.0f : __builtin_nanf("");
+        }
+    });
+}
+
+void write_kv_int8(Dtype from, const void* rows, int8_t* pool, float* scales, const int64_t* slots, int64_t tokens,
+                   int64_t heads, int64_t dim, int threads) {
+    if (from == kF32) write_heads(static_cast<const float*>(rows), pool, scales, slots, tokens, heads, dim, threads);
+    else write_heads(static_cast<const bf16*>(rows), pool, scales, slots, tokens, heads, dim, threads);
 }
 
 }  // namespace

@@ -130,20 +130,19 @@ int lk_write_kv(int from, int to, const void* rows, void* pool, const int64_t* s
     return LK_OK;
 }
 
-int lk_attention(int q_dtype, int pool_dtype, const void* q, const void* k_pool, const void* v_pool, void* out,
-                 const int32_t* query_starts, const int32_t* context_lens, const int32_t* block_tables,
-                 int64_t sequences, int64_t table_stride, int64_t num_blocks, int64_t block_tokens, int64_t heads,
-                 int64_t kv_heads, int64_t dim, float scale, int threads) {
-    const int64_t group = heads / kv_heads;
+// Cuts the queries of all sequences into tiles and runs them; `args` has everything but the tiles.
+static int run_attention(AttentionArgs args, const int32_t* query_starts, const int32_t* context_lens, int64_t sequences,
+                         int64_t num_blocks, int threads) {
+    const int64_t group = args.heads / args.kv_heads;
     const int64_t tile_tokens = group < kTileRows ? kTileRows / group : 1;
     std::vector<AttentionTile> tiles;
     for (int64_t s = 0; s < sequences; ++s) {
         const int64_t start = query_starts[s], end = query_starts[s + 1], context = context_lens[s];
         if (start == end) continue;
-        const int64_t blocks = ceil_div(context, block_tokens);
-        if (end < start || context < end - start || blocks > table_stride) return LK_BAD_BLOCK;
+        const int64_t blocks = ceil_div(context, args.block_tokens);
+        if (end < start || context < end - start || blocks > args.table_stride) return LK_BAD_BLOCK;
         for (int64_t b = 0; b < blocks; ++b) {
-            const int32_t block = block_tables[s * table_stride + b];
+            const int32_t block = args.block_tables[s * args.table_stride + b];
             if (block < 0 || block >= num_blocks) return LK_BAD_BLOCK;
         }
         for (int64_t first = start; first < end; first += tile_tokens) {
@@ -151,11 +150,37 @@ int lk_attention(int q_dtype, int pool_dtype, const void* q, const void* k_pool,
             tiles.push_back({s, first, tokens, context - (end - first)});
         }
     }
-    const AttentionArgs args{q,       k_pool,   v_pool, out, block_tables, table_stride, block_tokens,
-                             heads,   kv_heads, dim,    static_cast<Dtype>(q_dtype), static_cast<Dtype>(pool_dtype),
-                             nullptr, nullptr,
-                             scale,   tiles.data(), static_cast<int64_t>(tiles.size()), tile_tokens};
+    args.tiles = tiles.data();
+    args.num_tiles = static_cast<int64_t>(tiles.size());
+    args.tile_tokens = tile_tokens;
     level().attention(args, threads);
+    return LK_OK;
+}
+
+int lk_attention(int q_dtype, int pool_dtype, const void* q, const void* k_pool, const void* v_pool, void* out,
+                 const int32_t* query_starts, const int32_t* context_lens, const int32_t* block_tables,
+                 int64_t sequences, int64_t table_stride, int64_t num_blocks, int64_t block_tokens, int64_t heads,
+                 int64_t kv_heads, int64_t dim, float scale, int threads) {
+    const AttentionArgs args{q, k_pool, v_pool, out, block_tables, table_stride, block_tokens, heads, kv_heads, dim,
+                             static_cast<Dtype>(q_dtype), static_cast<Dtype>(pool_dtype), nullptr, nullptr, scale,
+                             nullptr, 0, 0};
+    return run_attention(args, query_starts, context_lens, sequences, num_blocks, threads);
+}
+
+int lk_attention_int8(int q_dtype, const void* q, const int8_t* k_pool, const int8_t* v_pool, const float* k_scales,
+                      const float* v_scales, void* out, const int32_t* query_starts, const int32_t* context_lens,
+                      const int32_t* block_tables, int64_t sequences, int64_t table_stride, int64_t num_blocks,
+                      int64_t block_tokens, int64_t heads, int64_t kv_heads, int64_t dim, float scale, int threads) {
+    const AttentionArgs args{q, k_pool, v_pool, out, block_tables, table_stride, block_tokens, heads, kv_heads, dim,
+                             static_cast<Dtype>(q_dtype), kF32, k_scales, v_scales, scale, nullptr, 0, 0};
+    return run_attention(args, query_starts, context_lens, sequences, num_blocks, threads);
+}
+
+int lk_write_kv_int8(int from, const void* rows, int8_t* pool, float* scales, const int64_t* slots, int64_t tokens,
+                     int64_t num_slots, int64_t heads, int64_t dim, int threads) {
+    for (int64_t i = 0; i < tokens; ++i)
+        if (slots[i] < 0 || slots[i] >= num_slots) return LK_BAD_SLOT;
+    level().write_kv_int8(static_cast<Dtype>(from), rows, pool, scales, slots, tokens, heads, dim, threads);
     return LK_OK;
 }
 

@@ -64,6 +64,15 @@ LK_API int lk_attention(int q_dtype, int pool_dtype, const void* q, const void* 
                         const int32_t* query_starts, const int32_t* context_lens, const int32_t* block_tables,
                         int64_t sequences, int64_t table_stride, int64_t num_blocks, int64_t block_tokens,
                         int64_t heads, int64_t kv_heads, int64_t dim, float scale, int threads);
+/* The same over pools of integers: value = scale * code, scales [blocks, block_tokens, kv_heads]. */
+LK_API int lk_attention_int8(int q_dtype, const void* q, const int8_t* k_pool, const int8_t* v_pool,
+                             const float* k_scales, const float* v_scales, void* out, const int32_t* query_starts,
+                             const int32_t* context_lens, const int32_t* block_tables, int64_t sequences,
+                             int64_t table_stride, int64_t num_blocks, int64_t block_tokens, int64_t heads,
+                             int64_t kv_heads, int64_t dim, float scale, int threads);
+/* Rows [tokens, heads, dim] rounded to such a pool, one scale for each token and head. */
+LK_API int lk_write_kv_int8(int from, const void* rows, int8_t* pool, float* scales, const int64_t* slots,
+                            int64_t tokens, int64_t num_slots, int64_t heads, int64_t dim, int threads);
 /* The machine's limits at this level. Unit: 0 float32, 1 bf16, 2 bytes; the operations done, two for each product. */
 LK_API int64_t lk_work(int unit, int64_t rounds);
 /* Reads memory in order, a whole number of MiB; the bytes read. */

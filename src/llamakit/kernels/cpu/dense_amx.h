@@ -70,15 +70,19 @@ void put_tile(const void* tile, int64_t width, int64_t rows, int64_t columns, bf
 
 // 64 columns for up to 16 rows, sums in registers and weights in place.
 void dense_few_rows(const Matrix& m, const PairRows& x, int64_t column, bf16* out, int64_t out_stride) {
-    const bf16* w = static_cast<const bf16*>(m.dense) + column * m.stride;
-    const int64_t stride = m.stride * 2, quarter = 16 * m.stride, ahead = 8 * kPairStep;
+    const bf16 *weight = static_cast<const bf16*>(m.dense) + column * m.stride, *w = weight;
+    const int64_t stride = m.stride * 2, quarter = 16 * m.stride;
     alignas(64) float sums[4][256];
     Tiles tiles(16, static_cast<int>(x.width));
     zero_sums();
     for (int64_t step = 0; step < x.steps; ++step, w += kPairStep) {
-        // The rows are too many streams for the hardware to follow; past their end the next 64 begin.
-        const bf16* soon = step * kPairStep + ahead < m.depth ? w + ahead : w + ahead - m.depth + 4 * quarter;
-        for (int64_t j = 0; j < 64; ++j) _mm_prefetch(soon + j * m.stride, _MM_HINT_T0);
+        // The rows are too many streams for the hardware to follow, so they are asked for: a quarter of them at a time, four
+        // steps of each, so that memory is read in longer runs. Past their end the next 64 rows begin. They wait in the
+        // second-level cache: in the first all would fall into the same few places.
+        const int64_t soon = (step / 4 + 3) * 4 * kPairStep, row = step % 4 * 16;
+        const bf16* runs = soon < m.depth ? weight + soon : weight + soon - m.depth + 4 * quarter;
+        for (int64_t j = row; j < row + 16; ++j)
+            for (int64_t line = 0; line < 4; ++line) _mm_prefetch(runs + j * m.stride + line * kPairStep, _MM_HINT_T1);
         _tile_loadd(6, tile_of(x, 0, step), x.width * 4);
         _tile_loadd(4, w, stride);
         _tile_dpbf16ps(0, 4, 6);
@@ -136,7 +140,7 @@ void copy_panel(const Matrix& m, int64_t first, int64_t count, int64_t steps, ui
 void dense_many_rows(const Matrix& m, const PairRows& x, int64_t row, int64_t rows, int64_t column, int64_t columns,
                      bf16* out, int64_t out_stride) {
     const int64_t stream = ceil_div(rows, 16), panel = ceil_div(columns, 16), bytes = panel * x.steps * kTileBytes;
-    uint8_t* copy = static_cast<uint8_t*>(scratch(kPerProduct, bytes + TileGrid::bytes(x.steps, panel, stream)));
+    uint8_t* copy = static_cast<uint8_t*>(scratch(kPerProduct, bytes + TileGrid::bytes(panel, stream)));
     copy_panel(m, column, columns, x.steps, copy);
     const TileGrid grid(copy + bytes, x.steps, panel, stream);
     const auto panel_tiles = [&](int64_t block, int64_t from, int64_t) {

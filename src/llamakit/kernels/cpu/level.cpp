@@ -31,6 +31,7 @@ const Level JOIN(level_, LEVEL) = {
     LEVEL::rotate,
     LEVEL::swiglu,
     LEVEL::write_kv,
+    LEVEL::write_kv_int8,
     LEVEL::attention,
     LEVEL::work,
     LEVEL::read_all,

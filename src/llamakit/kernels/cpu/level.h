@@ -102,6 +102,9 @@ struct Level {
                    int64_t gate_stride, int64_t up_stride, int threads);
     void (*write_kv)(Dtype from, Dtype to, const void* rows, void* pool, const int64_t* slots, int64_t tokens,
                      int64_t width, int threads);
+    // Rows [tokens, heads, dim] as bytes with a scale for each token and head.
+    void (*write_kv_int8)(Dtype from, const void* rows, int8_t* pool, float* scales, const int64_t* slots,
+                          int64_t tokens, int64_t heads, int64_t dim, int threads);
     void (*attention)(const AttentionArgs& args, int threads);
     int64_t (*work)(Unit unit, int64_t rounds);
     int64_t (*read_all)(const void* from, int64_t bytes, int threads);

@@ -61,6 +61,8 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "lk_rotate": (None, [c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
     "lk_swiglu": (None, [c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_int]),
     "lk_write_kv": (c_int, [c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
+    "lk_attention_int8": (c_int, [c_int, *[c_void_p] * 9, *[c_int64] * 7, c_float, c_int]),
+    "lk_write_kv_int8": (c_int, [c_int, *[c_void_p] * 4, *[c_int64] * 4, c_int]),
     "lk_work": (c_int64, [c_int, c_int64]),
     "lk_read": (c_int64, [c_void_p, c_int64, c_int]),
     "lk_attention": (c_int, [c_int, c_int, *[c_void_p] * 7, *[c_int64] * 7, c_float, c_int]),
@@ -244,6 +246,25 @@ class Library:
         if code == _BAD_SLOT:
             raise IndexError(f"a slot lies outside the pool of {num_slots} slots")
 
+    def write_kv_int8(self, pool: Tensor, scales: Tensor, slots_N: Tensor, rows_NKD: Tensor, threads: int) -> None:
+        """Round rows to bytes at `slots` of a pool and its scales; IndexError, with nothing stored, outside."""
+        rows_NKD, slots_N = rows_NKD.contiguous(), slots_N.contiguous()
+        num_slots = pool.shape[0] * pool.shape[1]
+        code = self._lib.lk_write_kv_int8(
+            DTYPES[rows_NKD.dtype],
+            rows_NKD.data_ptr(),
+            pool.data_ptr(),
+            scales.data_ptr(),
+            slots_N.data_ptr(),
+            rows_NKD.shape[0],
+            num_slots,
+            pool.shape[2],
+            pool.shape[3],
+            threads,
+        )
+        if code == _BAD_SLOT:
+            raise IndexError(f"a slot lies outside the pool of {num_slots} slots")
+
     def attention(
         self,
         q_NHD: Tensor,
@@ -254,18 +275,18 @@ class Library:
         block_tables: Tensor,
         scale: float,
         threads: int,
+        scales: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Paged attention; the three tables are contiguous int32. IndexError when a table leaves the pool."""
+        """Paged attention; the three tables are contiguous int32. IndexError when a table leaves the pool.
+
+        Pools of int8 come with the `scales` of their keys and values.
+        """
         q_NHD = q_NHD.contiguous()
         _, num_heads, head_dim = q_NHD.shape
         num_blocks, block_tokens, num_kv, _ = k_pool.shape
         out = torch.empty_like(q_NHD)
-        code = self._lib.lk_attention(
-            DTYPES[q_NHD.dtype],
-            DTYPES[k_pool.dtype],
-            q_NHD.data_ptr(),
-            k_pool.data_ptr(),
-            v_pool.data_ptr(),
+        pools = (k_pool.data_ptr(), v_pool.data_ptr())
+        rest = (
             out.data_ptr(),
             query_starts.data_ptr(),
             context_lens.data_ptr(),
@@ -280,6 +301,11 @@ class Library:
             scale,
             threads,
         )
+        dtype, q = DTYPES[q_NHD.dtype], q_NHD.data_ptr()
+        if scales is None:
+            code = self._lib.lk_attention(dtype, DTYPES[k_pool.dtype], q, *pools, *rest)
+        else:
+            code = self._lib.lk_attention_int8(dtype, q, *pools, scales[0].data_ptr(), scales[1].data_ptr(), *rest)
         if code == _BAD_BLOCK:
             raise IndexError(
                 f"a block table of width {block_tables.shape[1]} does not cover its context inside {num_blocks} blocks"

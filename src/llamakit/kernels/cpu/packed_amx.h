@@ -124,7 +124,7 @@ void packed_many_rows(const Matrix& w, const Activations& x, int64_t row, int64_
                       Out* out, int64_t out_stride) {
     const int64_t stream = ceil_div(rows, 16);
     const size_t near_bytes = 2 * kNearSteps * kTileBytes;
-    uint8_t* buffer = static_cast<uint8_t*>(scratch(kPerProduct, near_bytes + TileGrid::bytes(x.steps, count, stream)));
+    uint8_t* buffer = static_cast<uint8_t*>(scratch(kPerProduct, near_bytes + TileGrid::bytes(count, stream)));
     const TileGrid grid(buffer + near_bytes, x.steps, count, stream);
     Tiles tiles;
     grid.run<ByteTiles>(ByteBlocks(w, x.steps, first, count, buffer), x.codes + row / 16 * x.block_stride, x.block_stride,

@@ -82,19 +82,19 @@ struct PanelTiles {
     int64_t ahead = 0;
 };
 
-// Sums of a task, computed in passes of kNearSteps: [panel pair][stream pair] of four tiles, [stream block][panel block].
-// Odd counts end in a block to ignore. A single pass needs no memory between passes: its sums leave at once.
+// Sums of a task as [panel pair][stream pair][stream block][panel block] tiles; odd counts end in a block to ignore.
 class TileGrid {
   public:
     TileGrid(void* sums, int64_t steps, int64_t panel, int64_t stream)
         : sums_(static_cast<char*>(sums)), steps_(steps), panel_(panel), stream_(stream) {}
 
-    static size_t bytes(int64_t steps, int64_t panel, int64_t stream) {
-        return static_cast<size_t>((steps <= kNearSteps ? 1 : (panel + 1) / 2 * ((stream + 1) / 2)) * 4 * kTileBytes);
+    static size_t bytes(int64_t panel, int64_t stream) {
+        return static_cast<size_t>((panel + 1) / 2 * ((stream + 1) / 2) * 4 * kTileBytes);
     }
 
     // `tiles(block, from, to)` gives those steps of the panel blocks `block` and block + 1. Stream block b begins at
-    // stream + b * block_stride and has one tile a step. `put(panel block, stream block, tile)` takes finished sums.
+    // stream + b * block_stride and has one tile a step. `put(panel block, stream block, tile)` takes the sums at the end,
+    // all columns of a stream block together: so the result is written in long runs.
     template <class Mode, class Panel, class Put>
     void run(const Panel& tiles, const void* stream, int64_t block_stride, const Put& put) const {
         for (int64_t from = 0; from < steps_; from += kNearSteps) {
@@ -104,16 +104,16 @@ class TileGrid {
             for (int64_t p = 0; p < panel_; p += 2) {
                 const PanelTiles near = tiles(p, from, to);
                 int64_t asked = 0;
-                for (int64_t s = 0; s < stream_; s += 2) {
+                for (int64_t s = 0; s < stream_; s += 2, sums += 4 * kTileBytes) {
                     const char* row = a + s * block_stride;
                     add_steps<Mode>(near, row, s + 1 < stream_ ? row + block_stride : row, to - from, sums, from == 0, asked);
-                    if (to == steps_)
-                        for (int i = 0; i < 4; ++i)
-                            if (p + i % 2 < panel_ && s + i / 2 < stream_) put(p + i % 2, s + i / 2, sums + i * kTileBytes);
-                    if (steps_ > kNearSteps) sums += 4 * kTileBytes;
                 }
             }
         }
+        const int64_t stream_pairs = (stream_ + 1) / 2;
+        for (int64_t s = 0; s < stream_; ++s)
+            for (int64_t p = 0; p < panel_; ++p)
+                put(p, s, sums_ + ((p / 2 * stream_pairs + s / 2) * 4 + s % 2 * 2 + p % 2) * kTileBytes);
     }
 
   private:
