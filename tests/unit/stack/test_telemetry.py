@@ -127,7 +127,8 @@ def test_settings(wrong):
         TelemetryConfig(**wrong)
 
 
-async def test_on_postgres(postgres_server):
+async def test_on_postgres(postgres_server, monkeypatch):
+    monkeypatch.setattr(telemetry, "TRIM_EVERY", 1)
     async with empty_database(postgres_server) as url:
         storage = Storage(url, STEPS)
         traces = Traces(storage, max_spans=3)
