@@ -39,6 +39,7 @@ def command(
     """
     from llamakit.core.files import write_durably
     from llamakit.stack import distribution_file
+    from llamakit.stack.packaging import example_environment
     from llamakit.stack.substitution import every_variable
 
     source = distribution_file.find(name)
@@ -57,20 +58,26 @@ def command(
         _ask(written, given)
     text = _filled(source.text, given)
     path = output or distribution_file.own_folder() / f"{source.name}{distribution_file.SUFFIX}"
-    _check(path, text, given)
-    write_durably(path, text.encode())
-    path.chmod(0o600)
+    # What is wrong is told now, not at the next start.
+    made = distribution_file.Source(name=path.stem, place=str(path), text=text)
+    distribution_file.read(made, example_environment(made.values()))
+    before = os.umask(0o077)  # it may hold keys
+    try:
+        write_durably(path, text.encode())
+    finally:
+        os.umask(before)
     say(f"{path} is written.", "good")
-    missing = [v.name for v in _variables(distribution_file.parse_yaml(text, str(path)), os.environ) if _must_be_set(v)]
-    if missing:
+    if missing := distribution_file.asks_for(made):
         say(f"Still to be set in the environment: {', '.join(missing)}", "warn")
     say(f"Start it with: llama stack run {source.name if output is None else path}")
 
 
 def _ask(written: dict[str, Any], given: dict[str, str]) -> None:
     """Ask for each variable in turn; an answer may bring in entries that ask for more."""
+    from llamakit.stack.substitution import variables
+
     asked: set[str] = set(given)
-    while todo := [v for v in _variables(written, given) if v.name not in asked]:
+    while todo := [v for v in variables(written, given) if v.name not in asked]:
         variable = todo[0]
         asked.add(variable.name)
         answer = _answer(variable)
@@ -103,28 +110,6 @@ def _filled(text: str, given: dict[str, str]) -> str:
         text = re.sub(rf"\$\{{env\.{name}(?::=[^{{}}]*)?\}}", lambda _, n=name, v=value: f"${{env.{n}:={v}}}", text)
         text = re.sub(rf"\$\{{env\.{name}:\+([^{{}}]*)\}}", lambda match: match[1], text)
     return text
-
-
-def _check(path: Path, text: str, given: dict[str, str]) -> None:
-    """Raise `ConfigError` where the text is not the distribution it should be: an error now, not at the next start."""
-    from llamakit.stack.distribution_file import Source, read
-
-    source = Source(name=path.stem, place=str(path), text=text)
-    wanted = {v.name: "value-to-come" for v in _variables(source.values(), {}) if v.need == "required"}
-    # Examples that are well formed wherever one is looked at before the start.
-    wanted = {n: "postgresql://h/d" if n == "POSTGRES_URL" else v for n, v in wanted.items()}
-    switches = {v.name: "on" for v in _variables(source.values(), {}) if v.need == "switch"} if not given else {}
-    read(source, {**switches, **wanted})
-
-
-def _variables(written: dict[str, Any], environ: Any) -> list[Variable]:
-    from llamakit.stack.substitution import variables
-
-    return variables(written, environ)
-
-
-def _must_be_set(variable: Variable) -> bool:
-    return variable.need == "required" and not os.environ.get(variable.name)
 
 
 def _given(texts: list[str]) -> dict[str, str]:

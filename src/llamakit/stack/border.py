@@ -11,7 +11,7 @@ import re
 import types
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 from pydantic import model_validator as validates_model
@@ -20,7 +20,6 @@ from llamakit.core.config import Duration, Secret, nearest
 from llamakit.core.errors import ConfigError
 from llamakit.stack.substitution import Substituted
 
-T = TypeVar("T")
 MAX_FAULTS = 5
 """Faults that one message tells."""
 _SECRET = re.compile(r"(?:^|_)(?:key|token|secret|password|pat)$")
@@ -50,22 +49,12 @@ class Border(BaseModel):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-def read(kind: type[T], value: Any) -> T:
-    """`value` as the dataclass `kind`; raises `ConfigError` with the path of each fault."""
-    return make(kind, parse(model_of(kind), value).written())
-
-
 def parse(model: type[Border], value: Any) -> Border:
     """`value` as one of the models; raises `ConfigError`."""
     try:
         return model.model_validate(value)
     except ValidationError as fault:
         raise ConfigError(_message(fault)) from None
-
-
-def make(kind: type[T], written: Mapping[str, Any]) -> T:
-    """The dataclass of the fields that were given."""
-    return kind(**written)
 
 
 @cache
@@ -90,7 +79,7 @@ def _typed(hint: Any) -> Any:
         return Annotated[hint, BeforeValidator(_not_a_word)]
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         kind = hint
-        return Annotated[model_of(kind), AfterValidator(lambda model: make(kind, model.written()))]
+        return Annotated[model_of(kind), AfterValidator(lambda model: kind(**model.written()))]
     origin, inside = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return Union[tuple(_typed(option) for option in inside)]  # noqa: UP007 - made of a list

@@ -215,7 +215,7 @@ def single(
     server: ServeConfig | None = None,
     telemetry: TelemetryConfig | None = None,
 ) -> Distribution:
-    """The distribution of one inference provider: what `llama serve` serves."""
+    """The distribution of one inference provider, for whoever starts a server in Python."""
     provider = ProviderEntry(
         provider_id=provider_type.partition("::")[2] or provider_type, provider_type=provider_type, config=config or {}
     )

@@ -22,7 +22,7 @@ from yaml.constructor import ConstructorError
 
 from llamakit.core.config import data_home, nearest
 from llamakit.core.errors import ConfigError
-from llamakit.stack.border import Border, make, model_of, parse
+from llamakit.stack.border import Border, model_of, parse
 from llamakit.stack.distribution import Distribution
 from llamakit.stack.run_config import ServeConfig
 from llamakit.stack.substitution import substitute, variables
@@ -124,10 +124,10 @@ def to_distribution(values: Mapping[str, Any]) -> Distribution:
     written = parse(_file_model(), values).written()
     sections = [written.pop(name) for name in ("server", "auth") if name in written]
     try:
-        server = make(ServeConfig, {key: value for section in sections for key, value in section.written().items()})
+        server = ServeConfig(**{key: value for section in sections for key, value in section.written().items()})
     except ConfigError as fault:
         raise ConfigError(f"server and auth: {fault}") from None
-    return make(Distribution, {**written, "server": server})
+    return Distribution(**{**written, "server": server})
 
 
 def sections() -> tuple[str, ...]:

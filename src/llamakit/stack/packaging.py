@@ -17,9 +17,10 @@ import yaml
 from llamakit import __version__
 from llamakit.core.errors import ConfigError
 from llamakit.providers.specs import Api
-from llamakit.stack.distribution_file import Source, to_distribution
+from llamakit.stack.distribution_file import Source
+from llamakit.stack.distribution_file import read as read_distribution
 from llamakit.stack.resolve import resolve_spec
-from llamakit.stack.substitution import Variable, every_variable, substitute, variables
+from llamakit.stack.substitution import Variable, every_variable, variables
 
 PACKAGE = "llamakit"
 PORT = 8321
@@ -78,10 +79,8 @@ def bundle(source: Source, *, image: str | None = None, package: str | None = No
         raise ConfigError(f"to be built, a name has lower-case letters, digits and '-' only, got {source.name!r}")
     values = source.values()
     read = every_variable(values)
-    # Whatever is asked for is there; what that would be does not matter for what is installed.
-    filled = {variable.name: _example(variable.name) for variable in read if variable.need != "default"}
-    filled |= {v.name: _example(v.name) for v in variables(values, filled) if v.need == "required"}
-    distribution = to_distribution({"name": source.name, **substitute(values, filled)})
+    # What the values will be does not matter for what is installed.
+    distribution = read_distribution(source, example_environment(values))
     extras = {
         spec.extra
         for api, rows in distribution.providers.items()
@@ -109,6 +108,12 @@ def bundle(source: Source, *, image: str | None = None, package: str | None = No
         is_offline=distribution.server.offline,
         has_database=has_database,
     )
+
+
+def example_environment(values: Mapping[str, Any]) -> dict[str, str]:
+    """An environment in which whatever a distribution asks for is there, and every entry with it."""
+    made = {variable.name: _example(variable.name) for variable in every_variable(values) if variable.need != "default"}
+    return made | {v.name: _example(v.name) for v in variables(values, made) if v.need == "required"}
 
 
 def containerfile(made: Bundle) -> str:

@@ -8,12 +8,15 @@ import pytest
 
 from llamakit.api.inference import ChatRequest, CompletionRequest, EmbeddingRequest, RequestContext, TokenizeRequest
 from llamakit.core.config import Secret
-from llamakit.core.errors import ConfigError, InvalidRequest, UnknownModel
+from llamakit.core.errors import ConfigError, Conflict, InvalidRequest, NotFound, OutboundFailed, UnknownModel
 from llamakit.core.messages import Done, user
 from llamakit.providers.inline.inference.echo import EchoConfig, EchoInference
 from llamakit.providers.specs import Api, ProviderSpec
+from llamakit.server.apis import served
+from llamakit.server.routing import Operation
 from llamakit.stack.build import Stack, build_stack
-from llamakit.stack.distribution import single
+from llamakit.stack.distribution import Distribution, ProviderEntry, single
+from llamakit.stack.providers import Provider, Providers, build_providers
 from llamakit.stack.resolve import build_provider, resolve_spec, specs
 from llamakit.stack.router import InferenceRouter, Route
 from llamakit.stack.run_config import ServeConfig, is_loopback
@@ -152,3 +155,93 @@ async def test_router_closes_every_provider_also_after_a_failure():
     with pytest.raises(RuntimeError):
         await InferenceRouter({"a": Stubborn(), "b": last}).aclose()
     assert not (await last.health()).ready
+
+
+async def test_models_are_registered_and_forgotten():
+    router = InferenceRouter({"one": EchoInference(EchoConfig(models=("a",)))})
+    router.register("mine", Route(provider_id="one", name="a", metadata={"note": "x", "list": [1]}))
+    router.register("mine", Route(provider_id="one", name="a", metadata={"note": "x", "list": [1]}))
+    (info,) = await router.models()
+    assert info.name == "mine" and info.details["note"] == "x" and "list" not in info.details
+    assert (await router.tokenizer_info("mine")).model == "mine"
+    with pytest.raises(Conflict, match="registered already"):
+        router.register("mine", Route(provider_id="one", name="b"))
+    with pytest.raises(NotFound, match="nearest: 'one'"):
+        router.register("yours", Route(provider_id="onee", name="a"))
+    router.unregister("mine")
+    with pytest.raises(UnknownModel, match="no model 'mine' is registered"):
+        router.unregister("mine")
+    assert (await router.model("a")).name == "a"
+
+
+async def test_a_provider_that_cannot_list_its_models_leaves_the_others_listed(caplog):
+    class Mute(EchoInference):
+        async def models(self):
+            raise OutboundFailed("nobody there")
+
+    both = {"mute": Mute(), "one": EchoInference(EchoConfig(models=("a",)))}
+    assert [model.name for model in await InferenceRouter(both).models()] == ["one/a"]
+    assert "provider mute lists no models: nobody there" in caplog.text
+    with pytest.raises(OutboundFailed):
+        await InferenceRouter({"mute": Mute()}).models()
+
+
+def test_providers_are_built_after_those_they_need(monkeypatch):
+    from llamakit.stack import providers
+
+    order: list[str] = []
+
+    def build(spec, config, needs):
+        order.append(spec.name)
+        assert set(needs) >= set(spec.needs)
+        return object()
+
+    needs = {"inline::second": (Api.inference,), "inline::first": (), "inline::lost": (Api.safety,)}
+    rows = {name: ProviderSpec(api=Api.inference, name=name, target="x:y", needs=need) for name, need in needs.items()}
+    monkeypatch.setattr(providers, "resolve_spec", lambda api, name: rows[name])
+    monkeypatch.setattr(providers, "build_provider", build)
+    second = ProviderEntry(provider_id="b", provider_type="inline::second")
+    first = ProviderEntry(provider_id="a", provider_type="inline::first")
+    wanted = Distribution(providers={Api.safety: (second,), Api.inference: (first,)})
+    made, doors = build_providers(wanted, {Api.inference: lambda built: list(built.of(Api.inference))})
+    assert order == ["inline::first", "inline::second"] and doors == {Api.inference: ["a"]}
+    assert list(made.of(Api.safety)) == ["b"]
+    lost = ProviderEntry(provider_id="c", provider_type="inline::lost")
+    with pytest.raises(ConfigError, match="the providers c need each other's APIs"):
+        build_providers(Distribution(providers={Api.safety: (lost,)}), {})
+
+
+async def test_providers_are_closed_also_after_a_failure():
+    closed: list[str] = []
+
+    class Open:
+        def __init__(self, name: str, fails: bool = False) -> None:
+            self.name, self.fails = name, fails
+
+        async def aclose(self) -> None:
+            closed.append(self.name)
+            if self.fails:
+                raise RuntimeError(self.name)
+
+    spec = ProviderSpec(api=Api.tools, name="inline::x", target="x:y")
+    instances = (Open("a", fails=True), object(), Open("b"))
+    rows = [
+        Provider(api=Api.tools, entry=ProviderEntry(provider_id="x", provider_type="x"), spec=spec, instance=each)
+        for each in instances
+    ]
+    rows.append(Provider(api=Api.inference, entry=rows[0].entry, spec=spec, instance=Open("router's")))
+    with pytest.raises(RuntimeError, match="a"):
+        await Providers(entries=rows).aclose()
+    assert closed == ["a", "b"]
+
+
+def test_only_the_apis_that_are_named_are_served():
+    every = [
+        Operation(name=tag, method="GET", path=f"/{tag}", about="", endpoint=None, tag=tag)
+        for tag in ("health", "chat", "embeddings", "stored chat", "files")
+    ]
+    assert served(every, ()) == every
+    assert [operation.name for operation in served(every, ("inference",))] == ["health", "chat", "embeddings"]
+    assert [operation.name for operation in served(every, ("stored_chat",))] == ["health", "stored chat"]
+    with pytest.raises(ConfigError, match="no API 'file'; nearest: 'files'"):
+        served(every, ("file",))
