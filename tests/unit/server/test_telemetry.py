@@ -166,13 +166,16 @@ async def test_a_collector_that_fails_hurts_nobody(caplog):
     caplog.set_level(logging.INFO, "llamakit")
     with Collector() as collector:
         collector.status = 503
-        async with serving(otlp_endpoint=collector.url, export_s=0.1) as (client, _):
-            for _ in range(3):
-                assert (await client.post("/v1/chat/completions", json=chat_body())).status_code == 200
-                await asyncio.sleep(0.15)
+        async with serving(otlp_endpoint=collector.url, export_s=0.1) as (client, _), asyncio.timeout(20):
+
+            async def ask_until(word: str) -> None:
+                while word not in caplog.text:
+                    assert (await client.post("/v1/chat/completions", json=chat_body())).status_code == 200
+                    await asyncio.sleep(0.05)
+
+            await ask_until("answered 503")
             collector.status = 200
-            assert (await client.post("/v1/chat/completions", json=chat_body())).status_code == 200
-            await asyncio.sleep(0.3)
+            await ask_until("again")
     told = [record.getMessage() for record in caplog.records if "telemetry" in record.getMessage()]
     assert len(told) == 2 and "answered 503" in told[0] and "again" in told[1]
 
