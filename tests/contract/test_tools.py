@@ -135,16 +135,16 @@ async def test_settings_that_nobody_knows_are_refused(kind: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("spoilt", ["{", "[]", "{}", '{"query": 1, "code": 1}'])
-async def test_arguments_that_do_not_fit_are_words_for_the_model(kind: str, spoilt: str):
+async def test_arguments_that_do_not_fit_are_words_for_the_model(kind: str):
     async with made(kind) as one:
         opened = await one.provider.open("me", one.settings)
-        try:
-            result = await opened.call(one.name, spoilt)
-        except ToolError as fault:
-            assert str(fault)
-        else:
-            assert result.is_failed and result.output
+        for spoilt in ("{", "[]", "{}", '{"query": 1, "code": 1}'):
+            try:
+                result = await opened.call(one.name, spoilt)
+            except ToolError as fault:
+                assert str(fault)
+            else:
+                assert result.is_failed and result.output
 
 
 @pytest.mark.parametrize("kind", KINDS)
