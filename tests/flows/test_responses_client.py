@@ -334,7 +334,7 @@ def test_what_codex_sends(client):
     ("fields", "param"),
     [
         ({"input": []}, "input"),
-        ({"input": [{"type": "computer_call"}]}, "input[0]"),
+        ({"input": [{"type": "juggling_call"}]}, "input[0]"),
         ({"input": [{"role": "wizard", "content": "x"}]}, "input[0].role"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{"type": "image_generation"}]}, "tools[0].type"),

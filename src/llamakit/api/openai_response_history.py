@@ -51,6 +51,13 @@ class History:
             case "mcp_call" if not hidden:
                 output = body.get("output") or json.dumps(body.get("error"))
                 self._ran(body["id"], {"name": body["name"], "arguments": body["arguments"], "output": output})
+            case "shell_call" | "apply_patch_call" | "computer_call" | "program":
+                self._call(body["call_id"], body["type"].removesuffix("_call"), _asked(body))
+            case "shell_call_output" | "apply_patch_call_output" | "computer_call_output" | "program_output":
+                self._result(body["call_id"], (TextPart(text=_gave(body)),), param)
+            case "image_generation_call":
+                asked = json.dumps({"prompt": body.get("revised_prompt") or ""}, ensure_ascii=False)
+                self._ran(body["id"], {"name": "image_generation", "arguments": asked, "output": _gave(body)})
             case _:
                 # Reasoning is not shown to models, lists of tools are offered anew, and a search that a client
                 # tells of without its results says nothing.
@@ -96,6 +103,34 @@ class History:
                 f"{param}.call_id: no tool call {found(id)} comes before this output", param=f"{param}.call_id"
             )
         self._messages.append(Message(role="tool", content=content, tool_call_id=id, name=self._names[id]))
+
+
+def _asked(body: Mapping[str, Any]) -> str:
+    """What a tool of another server or of the client was asked, as arguments."""
+    match body["type"]:
+        case "shell_call":
+            value = body["action"]
+        case "apply_patch_call":
+            value = body["operation"]
+        case "computer_call":
+            value = {"actions": body.get("actions") or [body.get("action")]}
+        case _:
+            value = {"code": body["code"]}
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _gave(body: Mapping[str, Any]) -> str:
+    """What such a tool gave, in words; pictures are told of and not shown."""
+    match body["type"]:
+        case "shell_call_output":
+            return json.dumps(body["output"], ensure_ascii=False)
+        case "apply_patch_call_output":
+            return body.get("output") or body["status"]
+        case "computer_call_output":
+            return "A screenshot was taken; it is not shown here."
+        case "program_output":
+            return body["result"]
+    return "An image was made; it is not shown here." if body["status"] == "completed" else body["status"]
 
 
 def history_of(items: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], param: str = "input") -> History:

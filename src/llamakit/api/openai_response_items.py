@@ -14,6 +14,18 @@ from pydantic import Discriminator, Field, Tag
 
 from llamakit.api.openai_annotations import Annotation
 from llamakit.api.openai_messages import CacheBreakpoint, RefusalPart
+from llamakit.api.openai_response_foreign import (
+    ApplyPatchCallItem,
+    ApplyPatchCallOutputItem,
+    Caller,
+    ComputerCallItem,
+    ComputerCallOutputItem,
+    ImageGenerationCallItem,
+    ProgramItem,
+    ProgramOutputItem,
+    ShellCallItem,
+    ShellCallOutputItem,
+)
 from llamakit.api.wire import FIRST, LIST, TEXT, TEXT_OR_LIST, Wire, WireRoot
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -107,14 +119,6 @@ ContentPart = Annotated[
 Content = Annotated[Annotated[str, TEXT] | Annotated[list[ContentPart], FIRST, LIST], TEXT_OR_LIST]
 ToolOutputPart = Annotated[InputText | InputImage | InputFile, Field(discriminator="type")]
 ToolOutput = Annotated[Annotated[str, TEXT] | Annotated[list[ToolOutputPart], FIRST, LIST], TEXT_OR_LIST]
-
-
-class Caller(Wire):
-    """Who made a call: the model itself, or a program of the model's."""
-
-    type: Literal["direct", "program"]
-    caller_id: str | None = None
-    """Id of the program."""
 
 
 class MessageItem(Wire):
@@ -346,6 +350,15 @@ ITEM_KINDS: dict[str, type[Wire]] = {
     "mcp_call": McpCallItem,
     "mcp_approval_request": McpApprovalRequestItem,
     "mcp_approval_response": McpApprovalResponseItem,
+    "shell_call": ShellCallItem,
+    "shell_call_output": ShellCallOutputItem,
+    "apply_patch_call": ApplyPatchCallItem,
+    "apply_patch_call_output": ApplyPatchCallOutputItem,
+    "computer_call": ComputerCallItem,
+    "computer_call_output": ComputerCallOutputItem,
+    "program": ProgramItem,
+    "program_output": ProgramOutputItem,
+    "image_generation_call": ImageGenerationCallItem,
 }
 
 
@@ -376,7 +389,16 @@ InputItem = Annotated[
     | Annotated[McpListToolsItem, Tag("mcp_list_tools")]
     | Annotated[McpCallItem, Tag("mcp_call")]
     | Annotated[McpApprovalRequestItem, Tag("mcp_approval_request")]
-    | Annotated[McpApprovalResponseItem, Tag("mcp_approval_response")],
+    | Annotated[McpApprovalResponseItem, Tag("mcp_approval_response")]
+    | Annotated[ShellCallItem, Tag("shell_call")]
+    | Annotated[ShellCallOutputItem, Tag("shell_call_output")]
+    | Annotated[ApplyPatchCallItem, Tag("apply_patch_call")]
+    | Annotated[ApplyPatchCallOutputItem, Tag("apply_patch_call_output")]
+    | Annotated[ComputerCallItem, Tag("computer_call")]
+    | Annotated[ComputerCallOutputItem, Tag("computer_call_output")]
+    | Annotated[ProgramItem, Tag("program")]
+    | Annotated[ProgramOutputItem, Tag("program_output")]
+    | Annotated[ImageGenerationCallItem, Tag("image_generation_call")],
     Discriminator(
         _kind,
         custom_error_type="item_type",
@@ -405,6 +427,15 @@ _PREFIXES = {
     "mcp_call": "mcp_",
     "mcp_approval_request": "mcpr_",
     "mcp_approval_response": "mcpa_",
+    "shell_call": "sh_",
+    "shell_call_output": "sho_",
+    "apply_patch_call": "apc_",
+    "apply_patch_call_output": "apco_",
+    "computer_call": "cu_",
+    "computer_call_output": "cuo_",
+    "program": "prog_",
+    "program_output": "progo_",
+    "image_generation_call": "ig_",
 }
 _WITH_STATUS = (
     "message",
