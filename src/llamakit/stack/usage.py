@@ -34,6 +34,8 @@ CROWD = 10_000
 REFUSAL_S = 0.5
 """Seconds for which a refusal is repeated without asking the database again."""
 
+# SQLite's processes share a machine and its clock; servers on PostgreSQL may not, so there the database's clock counts.
+# It takes the parameter too, since both spellings must have the same ones.
 _CLOCK_MS = {
     "sqlite": "CAST(?2 AS BIGINT)",
     "postgres": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) + 0 * CAST(?2 AS BIGINT)",
