@@ -50,8 +50,12 @@ def quant(
         Path | None, typer.Option(help="UTF-8 text to measure on; by default generated conversations.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="The model to compare with, by name or path; by default the same one.")
+        str | None,
+        typer.Option(
+            help="What to compare with: float32 or bf16, how the same model computes, or another model by name or path."
+        ),
     ] = None,
+    kv: Annotated[str | None, typer.Option("--kv", help="int8: keep keys and values in a byte each, too.")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to score.")] = 8192,
     window: Annotated[int, typer.Option(min=2, help="Tokens that are read at once.")] = 512,
     threads: Threads = None,
@@ -66,20 +70,26 @@ def quant(
     both find the same token the likeliest, and the perplexity of the text.
     """
     settings = load(Settings, file=config_path(), flags={"threads": threads}).value
-    for name in (model, against):
+    if kv not in (None, "int8"):
+        raise ConfigError(f"--kv wants int8, got {kv!r}")
+    other = None if against in (None, "float32", "bf16") else against
+    for name in (model, other):
         if name is not None:
             ensure_here(name, offline=settings.offline)
     require_torch()
     from llamakit.hub.locate import resolve_model
 
     located = resolve_model(model)
-    original = located if against is None else resolve_model(against)
+    original = located if other is None else resolve_model(other)
     _use_threads(settings.threads)
-    chosen = _chosen(schemes, located, compared=against is not None)
-    with _reference(original, _windows(original, text, window, tokens)) as reference:
-        rows = [_measured(located, way, reference) for way in chosen]
+    chosen = _chosen(schemes, located, compared=other is not None)
+    way = "bf16" if against == "bf16" else "float32"
+    with _reference(original, way, _windows(original, text, window, tokens)) as reference:
+        rows = [_measured(located, way, kv, reference) for way in chosen]
     if as_json:
-        put_json({"model": model, "against": against or model, "text": str(text) if text else "held", "rows": rows})
+        put_json(
+            {"model": model, "against": against or way, "text": str(text) if text else "held", "kv": kv, "rows": rows}
+        )
         return
     put_table(HEADER, [_line(row) for row in rows])
     first = rows[0]
@@ -135,19 +145,19 @@ def _read(path: Path) -> str:
         raise ConfigError(f"--text {path} is not UTF-8: {fault}") from fault
 
 
-def _reference(located: Located, windows: list[Window]) -> Reference:
+def _reference(located: Located, way: str, windows: list[Window]) -> Reference:
     from llamakit.evals.divergence import Reference
     from llamakit.runtime.scoring import load_scorer
 
     with working(f"computing the reference of {located.ref.name}"):
-        return Reference(windows, load_scorer(located.path, "float32"))
+        return Reference(windows, load_scorer(located.path, way))
 
 
-def _measured(located: Located, way: str, reference: Reference) -> dict[str, Any]:
+def _measured(located: Located, way: str, kv: str | None, reference: Reference) -> dict[str, Any]:
     from llamakit.runtime.scoring import load_scorer
 
     with working(f"measuring {way}"):
-        scorer = load_scorer(located.path, way)
+        scorer = load_scorer(located.path, way, rounds_keys=kv == "int8")
         return {"weights": way, "size_bytes": scorer.weights_bytes, **asdict(reference.compare(scorer))}
 
 

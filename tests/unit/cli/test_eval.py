@@ -29,7 +29,9 @@ def test_what_packing_costs_as_a_table_and_as_json(source: Path, tmp_path: Path)
     assert 0 < rows["int8"]["kl"] < rows["q4_0"]["kl"]
     assert rows["int8"]["tokens"] == 300
     assert rows["q4_0"]["size_bytes"] < rows["int8"]["size_bytes"] < rows["float32"]["size_bytes"]
-    done = run.invoke(app, [*arguments, "--schemes", "int4"])
+    rounded = run.invoke(app, [*arguments, "--json", "--schemes", "float32", "--kv", "int8"])
+    assert 0 < json.loads(rounded.stdout)["rows"][0]["kl"] < rows["q4_0"]["kl"]
+    done = run.invoke(app, [*arguments, "--schemes", "int4", "--against", "bf16"])
     assert done.stdout.splitlines()[0].split()[:3] == ["weights", "size", "perplexity"]
 
 
@@ -52,6 +54,7 @@ def test_wishes_that_do_not_fit_are_misuse(source: Path, tmp_path: Path) -> None
         (["--schemes", "int3"], "got int3"),
         (["--schemes", ","], "got none"),
         (["--schemes", "stored"], "stores plain numbers"),
+        (["--kv", "int3"], "--kv wants int8"),
         (["--text", str(tmp_path / "none")], "no file"),
         (["--text", str(binary)], "not UTF-8"),
     ):
