@@ -126,7 +126,13 @@ def main() -> None:
     print(f"core install {made['packages']['count']} packages  goal {MAX_PACKAGES}")
     if args.json:
         command = [sys.executable, *sys.argv]
-        machine = {"python": platform.python_version(), "machine": platform.platform(), "cores": os.cpu_count()}
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+        machine = {
+            "commit": commit.stdout.strip(),
+            "python": platform.python_version(),
+            "machine": platform.platform(),
+            "cores": os.cpu_count(),
+        }
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps({"command": command, "starts": args.starts, **machine, **made}, indent=2))
 
