@@ -115,6 +115,8 @@ class Batches:
         try:
             await (await self._storage.database()).run(rows.inserting(body, row), enqueueing)
         except Conflict:
+            if wire.idempotency_key is None:
+                raise
             return await self._made_before(rows, body, wire)
         queue.announce()
         return body
