@@ -29,9 +29,7 @@ Where = Annotated[
         help="The server's database, as it was told: local, sqlite:PATH or a PostgreSQL URL (better in LLAMA_STORAGE).",
     ),
 ]
-Distro = Annotated[
-    str | None, typer.Option("--distro", help="Name or file of the distribution whose database it is.")
-]
+Distro = Annotated[str | None, typer.Option("--distro", help="Name or file of the distribution whose database it is.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -80,7 +80,8 @@ class Guard:
 
     async def _make_room(self, principal: Principal, exchange: Exchange, headers: Headers) -> None:
         limits, meter = principal.limits, _meter(principal)
-        # Asked before anything is counted; nothing is awaited between here and the counting of the last of them.
+        # Looked at before the request is counted, and again after the wait that counting may be: from then on nothing
+        # waits until the place is taken.
         self._check_streams(principal)
         length = headers.get("content-length", "")
         announced = int(length) if length.isascii() and length.isdigit() and len(length) < 16 else 0

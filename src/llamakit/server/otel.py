@@ -87,9 +87,7 @@ class OtelExporter:
 
     async def aclose(self) -> None:
         """Send what waits; the SDK's threads end."""
-        await asyncio.gather(
-            asyncio.to_thread(self._processor.shutdown), asyncio.to_thread(self._meters.shutdown)
-        )
+        await asyncio.gather(asyncio.to_thread(self._processor.shutdown), asyncio.to_thread(self._meters.shutdown))
 
     def _readable(self, span: Span) -> ReadableSpan:
         parent = None if span.parent_id is None else _context(span.context, span.parent_id)
