@@ -100,7 +100,7 @@ class VectorStoreConfig:
     provider_id: str | None = None
     """Who keeps the vectors; the first vector_io provider where it is left out."""
     embedding_model: str | None = None
-    """Model that embeds; the one that comes with the package where it is left out."""
+    """Model that embeds; where it is left out, a served model of type embedding, else one in process."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
