@@ -1,0 +1,55 @@
+"""Quantized files through the whole road: opened without a flag, computed with as stored, exact in any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.tiny import tiny_checkpoint
+
+from llamakit.checkpoints.convert import convert
+from llamakit.core.sampling import SamplingParams
+from llamakit.kernels import native
+from llamakit.quant.grouped import GroupedEmbedding, GroupedLinear
+from llamakit.runtime import packing
+from llamakit.runtime.llm import LLM
+from llamakit.runtime.opening import LoadOptions
+
+PROMPTS = [[5, 9, 200, 17, 3], [44] * 40, [7, 8], list(range(100, 190))]
+SAMPLING = SamplingParams(temperature=0.0, max_tokens=12)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    if native.library() is None:
+        pytest.skip("no compiled kernels here; build them with `python -m llamakit.kernels.cpu.build`")
+    monkeypatch.setenv("LLAMA_HOME", str(tmp_path / "home"))
+    return convert(tiny_checkpoint(tmp_path / "source"), tmp_path / "x.gguf", quantization="q4_0").path
+
+
+def opened(file: Path, **options: object) -> Iterator[LLM]:
+    llm = LLM.load(str(file), options=LoadOptions(cache_bytes=1 << 24, **options))  # type: ignore[arg-type]
+    try:
+        yield llm
+    finally:
+        llm.close()
+
+
+def test_a_token_is_the_same_alone_and_in_company(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for llm in opened(file):
+        model = llm.opened.model
+        assert isinstance(model.get_submodule("model.layers.0.self_attn.q_proj"), GroupedLinear)
+        assert isinstance(model.get_submodule("model.embed_tokens"), GroupedEmbedding)
+        together = llm.complete_ids(PROMPTS, SAMPLING)
+    # The second start maps what the first one packed, and does not know the file's blocks any more.
+    monkeypatch.setattr(packing, "load_model", lambda *_, **__: pytest.fail("read the weights again"))
+    for llm in opened(file):
+        alone = [llm.complete_ids([prompt], SAMPLING)[0] for prompt in PROMPTS]
+    assert alone == together
+
+
+def test_plain_numbers_are_there_for_who_asks(file: Path) -> None:
+    for llm in opened(file, quantize="none"):
+        assert not any(isinstance(module, GroupedLinear) for module in llm.opened.model.modules())
+        assert len(llm.complete_ids(PROMPTS[:1], SAMPLING)[0]) > 0
