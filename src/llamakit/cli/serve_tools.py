@@ -26,7 +26,9 @@ def with_tools(
     if not (tools or servers or hosts):
         return distribution
     distribution = with_default_tools(distribution)
-    rows = [*(_row(name) for name in tools), *distribution.of(Api.tools)]
+    there = {row.provider_id for row in distribution.of(Api.tools)}
+    asked = {row.provider_id: row for row in map(_row, tools) if row.provider_id not in there}
+    rows = [*asked.values(), *distribution.of(Api.tools)]
     if (servers or hosts) and not any(row.provider_type == MCP for row in rows):
         rows.append(_row(MCP))
     if hosts:

@@ -26,6 +26,11 @@ def test_flags_become_rows_and_groups():
     assert outbound == {"hosts": ["mcp.example.org", "127.0.0.1:9000"], "private": ["mcp.example.org", "127.0.0.1"]}
 
 
+def test_a_tool_that_is_there_is_not_added_again():
+    made = with_tools(single("inline::echo"), ["file-search", "inline::file-search"], [], [])
+    assert [row.provider_type for row in made.of(Api.tools)] == ["inline::file-search", MCP]
+
+
 def test_nothing_asked_is_nothing_changed():
     base = single("inline::echo")
     assert with_tools(base, [], [], []) is base
