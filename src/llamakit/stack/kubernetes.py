@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llamakit.stack.packaging import HOME, PORT, Bundle, dump
+from llamakit.stack.packaging import HOME, PORT, Bundle, dump, elsewhere
+from llamakit.stack.substitution import Variable
 
 
 def kubernetes(made: Bundle) -> str:
@@ -42,7 +43,7 @@ def _claim(made: Bundle) -> dict[str, Any]:
 
 def _deployment(made: Bundle, secret: str) -> dict[str, Any]:
     environment: list[dict[str, Any]] = [
-        {"name": variable.name, "value": "SET-ME" if variable.need == "required" else variable.default}
+        {"name": variable.name, "value": "SET-ME" if variable.need == "required" else _default(variable)}
         for variable in made.plain
     ]
     environment += [
@@ -105,6 +106,11 @@ def _deployment(made: Bundle, secret: str) -> dict[str, Any]:
             "template": {"metadata": {"labels": _labels(made)}, "spec": pod},
         },
     }
+
+
+def _default(variable: Variable) -> str:
+    """Its default; what is on this machine by default is a service of the same namespace, named as the variable is."""
+    return elsewhere(variable.default, variable.name.partition("_")[0].lower())
 
 
 def _probe() -> dict[str, Any]:

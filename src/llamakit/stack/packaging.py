@@ -196,9 +196,9 @@ def dump(head: str, documents: Sequence[Mapping[str, Any]]) -> str:
     return head + "---\n".join(texts)
 
 
-def in_a_container(default: str) -> str:
-    """A default as it is meant inside a container, where the machine's own address is another."""
-    return _LOOPBACK.sub("host.docker.internal", default)
+def elsewhere(default: str, host: str) -> str:
+    """A default as it is meant where this machine's own address is another: in a container, in a pod."""
+    return _LOOPBACK.sub(host, default)
 
 
 def _compose_value(made: Bundle, variable: Variable) -> str:
@@ -206,7 +206,7 @@ def _compose_value(made: Bundle, variable: Variable) -> str:
         return f"postgresql://llama:{_asked('POSTGRES_PASSWORD')}@postgres/llama"
     if variable.need == "required" or variable.name == "LLAMA_API_KEY":
         return _asked(variable.name)
-    return f"${{{variable.name}:-{in_a_container(variable.default)}}}"
+    return f"${{{variable.name}:-{elsewhere(variable.default, 'host.docker.internal')}}}"
 
 
 def _asked(name: str) -> str:

@@ -165,6 +165,10 @@ def check_kubernetes(made: list[dict[str, Any]], name: str) -> None:
     assert all("value" in variable or "secretKeyRef" in variable["valueFrom"] for variable in container["env"])
     secret = [variable["name"] for variable in container["env"] if "valueFrom" in variable]
     assert "LLAMA_API_KEY" in secret and ("resources" in container) == (name == "edge")
+    plain = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
+    assert (
+        "127.0.0.1" not in json.dumps(plain) and plain.get("OLLAMA_URL", "http://ollama:11434") == "http://ollama:11434"
+    )
     egress = kinds["NetworkPolicy"]["spec"].get("egress")
     assert egress == ([] if name == "edge" else None)
 
