@@ -14,10 +14,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from llamakit.engine.batch import Batch, Piece, build_batch
+from llamakit.engine.batch import Piece, build_batch
 from llamakit.engine.cache import KvCache
-from llamakit.kernels.attention import paged_attention, write_kv
-from llamakit.models.layers import Attend
+from llamakit.kernels.paged import PagedAttend
 from llamakit.models.llama import Llama
 
 
@@ -33,7 +32,7 @@ class Runner:
     def hidden(self, pieces: Sequence[Piece]) -> tuple[Tensor, list[int]]:
         """States after the final norm `[N, dim]`, and the first row of each piece; fills the cache."""
         batch = build_batch(pieces, self.cache.block_tokens, self.model.device)
-        attend = self._attend(batch)
+        attend = PagedAttend(self.cache.keys, self.cache.values, batch.slots_N, batch.attention, self._scale)
         states = self.model.hidden(batch.ids_N, batch.positions_N, attend, max_position=batch.max_position)
         return states, batch.starts
 
@@ -43,12 +42,3 @@ class Runner:
         if rows is not None and rows != list(range(hidden_ND.shape[0])):
             hidden_ND = hidden_ND[torch.tensor(rows, device=hidden_ND.device)]
         return self.model.logits(hidden_ND)
-
-    def _attend(self, batch: Batch) -> Attend:
-        keys, values = self.cache.keys, self.cache.values
-
-        def attend(layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
-            write_kv(keys[layer], values[layer], batch.slots_N, k_NKD, v_NKD)
-            return paged_attention(q_NHD, keys[layer], values[layer], batch.attention, self._scale)
-
-        return attend

@@ -1,4 +1,4 @@
-"""Decoder layers that run in three calls: norm to q, k, v; attention; output to feed-forward.
+"""Decoder layers that run in one call over a paged cache, or in three: norm to q, k, v; attention; the rest.
 
 `fuse` puts such a layer where a plain one stood, with the same children under the same names. It calls the compiled
 blocks when its parts are plain matrices, dense or packed, on the CPU without gradients; in every other case (an
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from llamakit.kernels import native
-from llamakit.kernels.cpu.library import Matrix, dense_matrix
+from llamakit.kernels.cpu.library import Layer, Library, Matrix, dense_matrix
+from llamakit.kernels.int8_pool import Int8Pool
 from llamakit.kernels.packed import PackedWeight
+from llamakit.kernels.paged import PagedAttend
 from llamakit.quant.linear import QuantizedLinear
 
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -32,6 +34,7 @@ class _Bound(NamedTuple):
     feed_forward: tuple[Matrix, Matrix, Matrix, Matrix]
     dtype: torch.dtype
     head_dim: int
+    layer: Layer
 
 
 class FusedLayer(nn.Module):
@@ -46,6 +49,7 @@ class FusedLayer(nn.Module):
         # Not a child: it shares its parts with this module, and no parameter should be listed twice.
         object.__setattr__(self, "_plain", layer)
         self._bound: _Bound | None = None
+        self._places: list[tuple[dict[str, nn.Module | None], str]] = []
         self._seen: list[nn.Module | None] = []
 
     def forward(self, layer: int, x_NE: Tensor, rope: tuple[Tensor, Tensor], attend) -> Tensor:
@@ -60,6 +64,10 @@ class FusedLayer(nn.Module):
         ):
             return self._plain(layer, x_NE, rope, attend)
         threads = native.num_threads()
+        if isinstance(attend, PagedAttend):
+            out = _run_whole(library, bound, layer, x_NE, rope, attend, threads)
+            if out is not None:
+                return out
         q, k, v = library.attention_inputs(
             x_NE, bound.gains[0], bound.eps[0], bound.attention, rope, bound.head_dim, threads
         )
@@ -68,7 +76,7 @@ class FusedLayer(nn.Module):
 
     def __getstate__(self) -> dict[str, object]:
         """A copy has weights of its own and finds them itself."""
-        return self.__dict__ | {"_bound": None, "_seen": []}
+        return self.__dict__ | {"_bound": None, "_places": [], "_seen": []}
 
     def _apply(self, fn, recurse: bool = True):
         """Moving or casting the layer gives its weights new addresses."""
@@ -76,11 +84,37 @@ class FusedLayer(nn.Module):
         return super()._apply(fn, recurse)
 
     def _bind(self) -> _Bound | None:
-        modules = _modules(self)
-        if modules != self._seen:
-            self._seen = modules
-            self._bound = _bind(modules, self._plain)
+        # Asked for every layer of every token: looking at the places is all there is time for.
+        seen = self._seen
+        if not seen or any(where.get(name) is not old for (where, name), old in zip(self._places, seen, strict=True)):
+            self._places = _places(self)
+            self._seen = [where.get(name) for where, name in self._places]
+            self._bound = _bind(_modules(self), self._plain)
         return self._bound
+
+
+def _run_whole(
+    library: Library,
+    bound: _Bound,
+    layer: int,
+    x_NE: Tensor,
+    rope: tuple[Tensor, Tensor],
+    attend: PagedAttend,
+    threads: int,
+) -> Tensor | None:
+    """The layer as one kernel; None for pools that the kernel does not read."""
+    keys, values = attend.keys[layer], attend.values[layer]
+    if isinstance(keys, Int8Pool) and isinstance(values, Int8Pool):
+        pools, scales = (keys.codes, values.codes), (keys.scales, values.scales)
+    elif isinstance(keys, Tensor) and isinstance(values, Tensor) and native.takes(keys, values):
+        pools, scales = (keys, values), None
+    else:
+        return None
+    heads = bound.layer.k.columns // bound.head_dim, bound.head_dim
+    fitting = pools[0].shape == pools[1].shape and pools[0].shape[2:] == heads and attend.slots_N.dtype == torch.int64
+    if not fitting or not all(pool.is_contiguous() for pool in (*pools, *(scales or ()))):
+        return None
+    return library.run_layer(x_NE, bound.layer, attend.step(rope), pools, scales, threads)
 
 
 def fuse(model: nn.Module) -> nn.Module:
@@ -101,6 +135,16 @@ def _modules(layer: nn.Module) -> list[nn.Module | None]:
     return found
 
 
+def _places(layer: nn.Module) -> list[tuple[dict[str, nn.Module | None], str]]:
+    """Where norms, projections and the two blocks that hold these are registered."""
+    places: list[tuple[dict[str, nn.Module | None], str]] = [(layer._modules, name) for name in _NORMS]
+    for block, names in (("self_attn", _PROJECTIONS), ("mlp", _FEED_FORWARD)):
+        places.append((layer._modules, block))
+        parts = layer._modules.get(block)
+        places += [] if parts is None else [(parts._modules, name) for name in names]
+    return places
+
+
 def _bind(modules: list[nn.Module | None], layer: nn.Module) -> _Bound | None:
     parts = [module for module in modules if module is not None]
     weights = [_plain_weight(part) for part in parts]
@@ -115,15 +159,17 @@ def _bind(modules: list[nn.Module | None], layer: nn.Module) -> _Bound | None:
     if not (on_cpu and alike and together and dtype in native.DTYPES):
         return None
     q, k, v, o, gate, up, down = (w.matrix if isinstance(w, PackedWeight) else dense_matrix(w) for w in matrices)
-    attention = layer.get_submodule("self_attn")
+    head_dim = cast(int, layer.get_submodule("self_attn").head_dim)
+    eps = cast(float, parts[0].eps), cast(float, parts[1].eps)
     return _Bound(
         modules=modules,
         gains=(gains[0], gains[1]),
-        eps=(cast(float, parts[0].eps), cast(float, parts[1].eps)),
+        eps=eps,
         attention=(q, k, v),
         feed_forward=(o, gate, up, down),
         dtype=dtype,
-        head_dim=cast(int, attention.head_dim),
+        head_dim=head_dim,
+        layer=Layer(gains[0].data_ptr(), gains[1].data_ptr(), *eps, q, k, v, o, gate, up, down, head_dim),
     )
 
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "level.h"
+#include "pool.h"
 
 namespace llamakit {
 
@@ -122,20 +123,24 @@ void lk_swiglu(int dtype, const void* gate, const void* up, void* out, int64_t r
     level().swiglu(static_cast<Dtype>(dtype), gate, up, out, rows, dim, gate_stride, up_stride, threads);
 }
 
+static bool inside(const int64_t* slots, int64_t tokens, int64_t num_slots) {
+    for (int64_t i = 0; i < tokens; ++i)
+        if (slots[i] < 0 || slots[i] >= num_slots) return false;
+    return true;
+}
+
 int lk_write_kv(int from, int to, const void* rows, void* pool, const int64_t* slots, int64_t tokens,
                 int64_t num_slots, int64_t width, int threads) {
-    for (int64_t i = 0; i < tokens; ++i)
-        if (slots[i] < 0 || slots[i] >= num_slots) return LK_BAD_SLOT;
+    if (!inside(slots, tokens, num_slots)) return LK_BAD_SLOT;
     level().write_kv(static_cast<Dtype>(from), static_cast<Dtype>(to), rows, pool, slots, tokens, width, threads);
     return LK_OK;
 }
 
-// Cuts the queries of all sequences into tiles and runs them; `args` has everything but the tiles.
-static int run_attention(AttentionArgs args, const int32_t* query_starts, const int32_t* context_lens, int64_t sequences,
-                         int64_t num_blocks, int threads) {
+// Cuts the queries of all sequences into tiles and puts these into `args`.
+static int cut_tiles(AttentionArgs& args, const int32_t* query_starts, const int32_t* context_lens, int64_t sequences,
+                     int64_t num_blocks, std::vector<AttentionTile>& tiles) {
     const int64_t group = args.heads / args.kv_heads;
     const int64_t tile_tokens = group < kTileRows ? kTileRows / group : 1;
-    std::vector<AttentionTile> tiles;
     for (int64_t s = 0; s < sequences; ++s) {
         const int64_t start = query_starts[s], end = query_starts[s + 1], context = context_lens[s];
         if (start == end) continue;
@@ -153,8 +158,15 @@ static int run_attention(AttentionArgs args, const int32_t* query_starts, const 
     args.tiles = tiles.data();
     args.num_tiles = static_cast<int64_t>(tiles.size());
     args.tile_tokens = tile_tokens;
-    level().attention(args, threads);
     return LK_OK;
+}
+
+static int run_attention(AttentionArgs args, const int32_t* query_starts, const int32_t* context_lens, int64_t sequences,
+                         int64_t num_blocks, int threads) {
+    std::vector<AttentionTile> tiles;
+    const int code = cut_tiles(args, query_starts, context_lens, sequences, num_blocks, tiles);
+    if (code == LK_OK) level().attention(args, threads);
+    return code;
 }
 
 int lk_attention(int q_dtype, int pool_dtype, const void* q, const void* k_pool, const void* v_pool, void* out,
@@ -178,9 +190,42 @@ int lk_attention_int8(int q_dtype, const void* q, const int8_t* k_pool, const in
 
 int lk_write_kv_int8(int from, const void* rows, int8_t* pool, float* scales, const int64_t* slots, int64_t tokens,
                      int64_t num_slots, int64_t heads, int64_t dim, int threads) {
-    for (int64_t i = 0; i < tokens; ++i)
-        if (slots[i] < 0 || slots[i] >= num_slots) return LK_BAD_SLOT;
+    if (!inside(slots, tokens, num_slots)) return LK_BAD_SLOT;
     level().write_kv_int8(static_cast<Dtype>(from), rows, pool, scales, slots, tokens, heads, dim, threads);
+    return LK_OK;
+}
+
+int lk_run_layer(int dtype, int pool_dtype, const lk_layer* layer, const lk_step* step, void* k_pool, void* v_pool,
+                 float* k_scales, float* v_scales, const void* x, void* out, int threads) {
+    const int64_t tokens = step->tokens, dim = layer->head_dim;
+    if (tokens == 0) return LK_OK;
+    const int64_t heads = layer->q.columns / dim, kv_heads = layer->k.columns / dim;
+    if (!inside(step->slots, tokens, step->num_blocks * step->block_tokens)) return LK_BAD_SLOT;
+    const size_t bytes = dtype == kF32 ? 4 : 2;
+    const size_t q_bytes = static_cast<size_t>(round_up(tokens * layer->q.columns, 64)) * bytes;
+    const size_t kv_bytes = static_cast<size_t>(round_up(tokens * layer->k.columns, 64)) * bytes;
+    char* q = static_cast<char*>(scratch(kLayer, 2 * (q_bytes + kv_bytes)));
+    char *k = q + q_bytes, *v = k + kv_bytes, *mixed = v + kv_bytes;
+    AttentionArgs args{q, k_pool, v_pool, mixed, step->block_tables, step->table_stride, step->block_tokens, heads,
+                       kv_heads, dim, static_cast<Dtype>(dtype), static_cast<Dtype>(pool_dtype), k_scales, v_scales,
+                       step->scale, nullptr, 0, 0};
+    std::vector<AttentionTile> tiles;
+    const int code =
+        cut_tiles(args, step->query_starts, step->context_lens, step->sequences, step->num_blocks, tiles);
+    if (code != LK_OK) return code;
+    lk_attention_inputs(dtype, x, layer->attention_gain, layer->attention_eps, &layer->q, &layer->k, &layer->v, step->cos,
+                        step->sin, q, k, v, tokens, dim, threads);
+    const Dtype from = static_cast<Dtype>(dtype), to = static_cast<Dtype>(pool_dtype);
+    if (k_scales) {
+        level().write_kv_int8(from, k, static_cast<int8_t*>(k_pool), k_scales, step->slots, tokens, kv_heads, dim, threads);
+        level().write_kv_int8(from, v, static_cast<int8_t*>(v_pool), v_scales, step->slots, tokens, kv_heads, dim, threads);
+    } else {
+        level().write_kv(from, to, k, k_pool, step->slots, tokens, kv_heads * dim, threads);
+        level().write_kv(from, to, v, v_pool, step->slots, tokens, kv_heads * dim, threads);
+    }
+    level().attention(args, threads);
+    lk_feed_forward(dtype, x, mixed, layer->feed_forward_gain, layer->feed_forward_eps, &layer->o, &layer->gate,
+                    &layer->up, &layer->down, out, tokens, threads);
     return LK_OK;
 }
 

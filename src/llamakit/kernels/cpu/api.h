@@ -73,6 +73,26 @@ LK_API int lk_attention_int8(int q_dtype, const void* q, const int8_t* k_pool, c
 /* Rows [tokens, heads, dim] rounded to such a pool, one scale for each token and head. */
 LK_API int lk_write_kv_int8(int from, const void* rows, int8_t* pool, float* scales, const int64_t* slots,
                             int64_t tokens, int64_t num_slots, int64_t heads, int64_t dim, int threads);
+/* A decoder layer, and what all layers of a step share. */
+struct lk_layer {
+    const void *attention_gain, *feed_forward_gain;
+    float attention_eps, feed_forward_eps;
+    struct lk_matrix q, k, v, o, gate, up, down;
+    int64_t head_dim;
+};
+struct lk_step {
+    int64_t tokens;
+    const float *cos, *sin; /* [tokens][head_dim / 2] */
+    const int64_t* slots;   /* where the keys and values of the tokens go */
+    const int32_t *query_starts, *context_lens, *block_tables;
+    int64_t sequences, table_stride, num_blocks, block_tokens;
+    float scale;
+};
+/* out = a whole layer of x over its own pools of dtype `pool_dtype`, or of integers where there are scales. Slots and
+ * tables are checked before anything is changed. */
+LK_API int lk_run_layer(int dtype, int pool_dtype, const struct lk_layer* layer, const struct lk_step* step,
+                        void* k_pool, void* v_pool, float* k_scales, float* v_scales, const void* x, void* out,
+                        int threads);
 /* The machine's limits at this level. Unit: 0 float32, 1 bf16, 2 bytes; the operations done, two for each product. */
 LK_API int64_t lk_work(int unit, int64_t rounds);
 /* Reads memory in order, a whole number of MiB; the bytes read. */

@@ -35,6 +35,30 @@ class Matrix(Structure):
     )
 
 
+class Layer(Structure):
+    """A decoder layer (`lk_layer`); whoever makes one keeps its tensors alive."""
+
+    _fields_ = (
+        ("attention_gain", c_void_p),
+        ("feed_forward_gain", c_void_p),
+        ("attention_eps", c_float),
+        ("feed_forward_eps", c_float),
+        *((name, Matrix) for name in ("q", "k", "v", "o", "gate", "up", "down")),
+        ("head_dim", c_int64),
+    )
+
+
+class Step(Structure):
+    """What all layers of a step share (`lk_step`); whoever makes one keeps its tensors alive."""
+
+    _fields_ = (
+        ("tokens", c_int64),
+        *((name, c_void_p) for name in ("cos", "sin", "slots", "query_starts", "context_lens", "block_tables")),
+        *((name, c_int64) for name in ("sequences", "table_stride", "num_blocks", "block_tokens")),
+        ("scale", c_float),
+    )
+
+
 def dense_matrix(weight_NK: Tensor) -> Matrix:
     """A float weight whose rows are whole, perhaps strided."""
     columns, depth = weight_NK.shape
@@ -63,6 +87,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "lk_write_kv": (c_int, [c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
     "lk_attention_int8": (c_int, [c_int, *[c_void_p] * 9, *[c_int64] * 7, c_float, c_int]),
     "lk_write_kv_int8": (c_int, [c_int, *[c_void_p] * 4, *[c_int64] * 4, c_int]),
+    "lk_run_layer": (c_int, [c_int, c_int, POINTER(Layer), POINTER(Step), *[c_void_p] * 6, c_int]),
     "lk_work": (c_int64, [c_int, c_int64]),
     "lk_read": (c_int64, [c_void_p, c_int64, c_int]),
     "lk_attention": (c_int, [c_int, c_int, *[c_void_p] * 7, *[c_int64] * 7, c_float, c_int]),
@@ -309,6 +334,42 @@ class Library:
         if code == _BAD_BLOCK:
             raise IndexError(
                 f"a block table of width {block_tables.shape[1]} does not cover its context inside {num_blocks} blocks"
+            )
+        return out
+
+    def run_layer(
+        self,
+        x_NE: Tensor,
+        layer: Layer,
+        step: Step,
+        pools: tuple[Tensor, Tensor],
+        scales: tuple[Tensor, Tensor] | None,
+        threads: int,
+    ) -> Tensor:
+        """A whole decoder layer over its pools of keys and values, which it fills.
+
+        IndexError, with nothing changed, when a slot or a table leaves the pools.
+        """
+        x_NE = x_NE.contiguous()
+        out = torch.empty_like(x_NE)
+        code = self._lib.lk_run_layer(
+            DTYPES[x_NE.dtype],
+            0 if scales else DTYPES[pools[0].dtype],
+            byref(layer),
+            byref(step),
+            pools[0].data_ptr(),
+            pools[1].data_ptr(),
+            scales[0].data_ptr() if scales else None,
+            scales[1].data_ptr() if scales else None,
+            x_NE.data_ptr(),
+            out.data_ptr(),
+            threads,
+        )
+        if code == _BAD_SLOT:
+            raise IndexError(f"a slot lies outside the pool of {step.num_blocks * step.block_tokens} slots")
+        if code == _BAD_BLOCK:
+            raise IndexError(
+                f"a block table of width {step.table_stride} does not cover its context inside {step.num_blocks} blocks"
             )
         return out
 

@@ -23,8 +23,9 @@ inline void for_each(int threads, int64_t count, Body&& body) {
 }
 
 // Memory of this thread that lives until its next call with the same slot; 64-byte aligned, uninitialised.
-// kShared belongs to the caller of `parallel`, kPerTask to a task and kPerProduct to the products inside a task.
-enum ScratchSlot { kShared = 0, kPerTask = 1, kPerProduct = 2, kScratchSlots = 3 };
+// kShared belongs to the caller of `parallel`, kPerTask to a task, kPerProduct to the products inside a task and kLayer
+// to what lasts from one kernel of a layer to the next.
+enum ScratchSlot { kShared = 0, kPerTask = 1, kPerProduct = 2, kLayer = 3, kScratchSlots = 4 };
 void* scratch(ScratchSlot slot, size_t bytes);
 
 }  // namespace llamakit
