@@ -126,6 +126,20 @@ def test_an_unknown_provider_or_setting_is_told_with_the_nearest():
         build_stack(of(row.format("remote::vllm", "base_ulr: x")))
 
 
+def test_settings_of_the_engine_are_checked_before_a_model_loads():
+    row = "providers: {{inference: [{{provider_id: p, provider_type: 'inline::local', config: {{{}}}}}]}}"
+    for wrong, told in {
+        "context: '${env.SIZE}'": "context of the local provider: .*, got 'much'",
+        "quantize: int3": "quantize of the local provider: .*int4",
+        "max_loaded: 0": "max_loaded of the local provider must be at least 1",
+        "keep_alive: soon": "a duration looks like",
+        "thread: 1": "nearest: 'threads'",
+    }.items():
+        with pytest.raises(ConfigError, match=told):
+            build_stack(of(row.format(wrong), SIZE="much"))
+    build_stack(of(row.format("context: '${env.SIZE}', quantize: int4, keep_alive: -1"), SIZE="512"))
+
+
 def test_sections_without_a_value_are_not_there():
     made = of("version: 1\nmodels:\nserver:\n  port:\n")
     assert made == Distribution(name="mine")

@@ -14,7 +14,9 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from llamakit.api.inference import (
     ChatRequest,
@@ -55,6 +57,9 @@ def build(config: Mapping[str, Any], needs: Mapping[Any, Any]) -> LocalInference
     for key in config:
         if key not in known:
             raise ConfigError(f"the local provider has no setting {key!r}{nearest(key, sorted(known))}")
+    for key, kind in (get_type_hints(LoadOptions) | {"max_loaded": int}).items():
+        if key in config:
+            _check(key, config[key], kind)
     return LocalInference(
         models=tuple(config.get("models") or ()),
         options=LoadOptions(**{key: value for key, value in config.items() if key in loading}),
@@ -63,6 +68,16 @@ def build(config: Mapping[str, Any], needs: Mapping[Any, Any]) -> LocalInference
             **{key: config[key] for key in ("max_loaded",) if key in config},
         ),
     )
+
+
+def _check(name: str, value: Any, kind: Any) -> None:
+    """Raise `ConfigError` now for what would fail when a model loads."""
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as fault:
+        raise ConfigError(f"{name} of the local provider: {fault.errors()[0]['msg']}, got {value!r}") from None
+    if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+        raise ConfigError(f"{name} of the local provider must be at least 1, got {value}")
 
 
 class LocalInference:
