@@ -11,15 +11,17 @@ import pytest
 from tests.serving import served
 from tests.tiny import tiny_checkpoint
 
+from llamakit.providers.specs import Api
 from llamakit.stack.build import build_stack
-from llamakit.stack.distribution import single
+from llamakit.stack.distribution import Distribution, ModelEntry, ProviderEntry, StorageConfig, single
+
+SETTINGS = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     checkpoint = tiny_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
-    settings = {"threads": 1, "cache_bytes": 64 << 20, "prompt_format": "llama3.1"}
-    distribution = single(models=(str(checkpoint),), config=settings)
+    distribution = single(models=(str(checkpoint),), config=SETTINGS)
     with served(build_stack(distribution)) as running:
         yield running
 
@@ -54,6 +56,22 @@ def test_the_path_of_the_model_stays_here(server, client):
     assert "tiny" in [model.id for model in client.models.list()]
     for path in ("/v1/models", "/v1/llamakit/ps", "/metrics", "/tokenizer_info"):
         assert "/served" not in httpx2.get(server.url + path).text, path
+
+
+def test_a_path_may_have_a_name(tmp_path):
+    checkpoint = tiny_checkpoint(tmp_path / "hidden")
+    entry = ProviderEntry(provider_id="here", provider_type="inline::local", config=SETTINGS)
+    echo = ProviderEntry(provider_id="there", provider_type="inline::echo")
+    models = (ModelEntry(model_id="mine", provider_id="here", provider_model_id=str(checkpoint)),)
+    distribution = Distribution(
+        providers={Api.inference: (entry, echo)}, models=models, storage=StorageConfig(database=":memory:")
+    )
+    with served(build_stack(distribution)) as running:
+        for path in ("/v1/models", "/v1/llamakit/ps", "/metrics"):
+            told = httpx2.get(running.url + path).text
+            assert str(tmp_path) not in told and '"mine"' in told, (path, told)
+        body = {**GREEDY, "model": "mine", "messages": USER, "max_tokens": 2}
+        assert httpx2.post(f"{running.base_url}/chat/completions", json=body).json()["model"] == "mine"
 
 
 @pytest.mark.parametrize("model", ["/etc/passwd", "../../etc/passwd", "./tiny", "~/x", "..", "nope:1b"])

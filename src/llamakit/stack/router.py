@@ -52,6 +52,8 @@ class InferenceRouter:
     def __init__(self, providers: Mapping[str, Inference], routes: Mapping[str, Route] | None = None) -> None:
         self._providers = dict(providers)
         self._routes: dict[str, Route] = {}
+        self._seen: dict[tuple[str, str], str] = {}
+        """Provider and what it calls a model whose route says another name, such as a path, to its name here."""
         for model, route in (routes or {}).items():
             self.register(model, route)
 
@@ -81,6 +83,7 @@ class InferenceRouter:
         if model not in self._routes:
             raise UnknownModel(f"no model {model!r} is registered{nearest(model, self._routes)}", name=model)
         del self._routes[model]
+        self._seen = {own: shown for own, shown in self._seen.items() if shown != model}
 
     def route_of(self, model: str) -> Route:
         """Who answers for `model`, and by what name; raises `UnknownModel`."""
@@ -146,7 +149,7 @@ class InferenceRouter:
         """Ask the model's provider."""
         route = self.route_of(name)
         found = await self.provider_of(name).model(route.name)
-        return self._told(self._shown(name, found, found.name, "name"), route)
+        return self._told(name, found)
 
     async def loaded(self) -> Sequence[LoadedModel]:
         """The models in memory of every provider, by the names they have here."""
@@ -158,7 +161,10 @@ class InferenceRouter:
 
     async def load(self, model: str, keep_alive: Duration | None = None) -> LoadedModel:
         """Ask the model's provider."""
-        loaded = await self.provider_of(model).load(self.route_of(model).name, keep_alive)
+        route = self.route_of(model)
+        loaded = await self.provider_of(model).load(route.name, keep_alive)
+        if model in self._routes and loaded.name != route.name:
+            self._seen[route.provider_id, loaded.name] = self._shown(model, loaded, loaded.name, "name").name
         return self._shown(model, loaded, loaded.name, "name")
 
     async def unload(self, model: str) -> bool:
@@ -201,7 +207,7 @@ class InferenceRouter:
             if route.provider_id != provider_id:
                 continue
             found = listed.get(route.name) or await provider.model(route.name)
-            made.append(self._told(self._shown(model, found, found.name, "name"), route))
+            made.append(self._told(model, found))
             listed.pop(found.name, None)
         prefix = "" if len(self._providers) == 1 else f"{provider_id}/"
         rest = (
@@ -222,21 +228,29 @@ class InferenceRouter:
             return found
         return dataclasses.replace(found, **{field_name: model})
 
-    def _told(self, info: ModelInfo, route: Route) -> ModelInfo:
-        """The model's facts with those of its route."""
+    def _told(self, model: str, found: ModelInfo) -> ModelInfo:
+        """The facts that a provider tells of a model, with its name here and those of its route.
+
+        A route may name a path; what is told is what the provider calls it.
+        """
+        route, info = self.route_of(model), self._shown(model, found, found.name, "name")
+        if model in self._routes:
+            self._seen[route.provider_id, found.name] = info.name
         details = {**info.details, **{key: value for key, value in route.metadata.items() if _is_plain(value)}}
         return dataclasses.replace(
             info,
             kind=route.kind or info.kind,
             details=details,
             provider_id=route.provider_id,
-            provider_name=route.name,
+            provider_name=found.name,
         )
 
     def _name_here(self, provider_id: str, name: str) -> str:
         for model, route in self._routes.items():
             if route.provider_id == provider_id and route.name == name:
                 return model
+        if (provider_id, name) in self._seen:
+            return self._seen[provider_id, name]
         return name if len(self._providers) == 1 else f"{provider_id}/{name}"
 
 
