@@ -207,6 +207,19 @@ def test_any_schedule_as_alone(dtype: str, data: st.DataObject):
             assert own.outcome == expected.outcome
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_keys_in_bytes_as_alone(dtype: str):
+    """Keys and values rounded to bytes are other numbers, but the same ones in every batch."""
+    expected = [run(Engine(model(dtype), plain(kv="int8")), [request])[request.id].outcome for request in library()]
+    assert expected != [alone(number, dtype).outcome for number in range(len(library()))]
+    chunks = plain(kv="int8", max_batch_tokens=5, max_sequences=4, block_tokens=4)
+    for config in (plain(kv="int8", max_sequences=64), chunks, EngineConfig(kv="int8", speculation=ALWAYS)):
+        engine = Engine(model(dtype), config)
+        for _ in range(2):
+            heard = run(engine, library())
+            assert [heard[request.id].outcome for request in library()] == expected
+
+
 def test_128_at_once_as_alone():
     rng = random.Random(1)
     common = [rng.randrange(256) for _ in range(33)]

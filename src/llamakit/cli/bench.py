@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llamakit.cli.options import Context, Device, Dtype, Quantize, Threads, load_llm
+from llamakit.cli.options import Context, Device, Dtype, Kv, Quantize, Threads, load_llm
 from llamakit.cli.terminal import put_facts, put_json, say, size, working
 from llamakit.core.errors import ConfigError, EngineStopped
 from llamakit.core.messages import Done
@@ -58,6 +58,7 @@ def command(
     device: Device = None,
     dtype: Dtype = None,
     quantize: Quantize = None,
+    kv: Kv = None,
     context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -71,7 +72,7 @@ def command(
     """
     started = time.perf_counter()
     llm = load_llm(
-        model, context=context, threads=threads, device=device, dtype=dtype, quantize=quantize, speculation=False
+        model, context=context, threads=threads, device=device, dtype=dtype, quantize=quantize, kv=kv, speculation=False
     )
     load_s = time.perf_counter() - started
     with llm:
@@ -159,7 +160,7 @@ def _shares(llm: LLM, limits: Limits, prefill: float, decode: float, mean_contex
     itemsize = llm.opened.model.dtype.itemsize
     # A token needs one row of the embedding table, not the table; a tied table is the head and is read whole.
     table = 0 if config.tie_embeddings else config.vocab_size * config.dim * itemsize
-    read = llm.weights_bytes - table + mean_context * config.kv_bytes_per_token(itemsize)
+    read = llm.weights_bytes - table + mean_context * llm.opened.token_bytes
     # The head runs for the last token of a prompt only.
     body = config.num_parameters - config.vocab_size * config.dim * (1 if config.tie_embeddings else 2)
     return {

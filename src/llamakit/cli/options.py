@@ -25,6 +25,7 @@ Quantize = Annotated[
     str | None,
     typer.Option(help="Pack the weights as they load: int8 or int4; none for plain numbers whatever is stored."),
 ]
+Kv = Annotated[str | None, typer.Option("--kv", help="int8: keep keys and values in a byte each, for long contexts.")]
 Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
 
 
@@ -46,6 +47,7 @@ def load_llm(
     device: str | None = None,
     dtype: str | None = None,
     quantize: str | None = None,
+    kv: str | None = None,
     prompt_format: str | None = None,
     speculation: bool = True,
     draft: str | None = None,
@@ -53,7 +55,7 @@ def load_llm(
 ) -> LLM:
     """The model `name` (the settings' own by default), pulled first if the person agrees, loaded."""
     flags: dict[str, Any] = {"model": name, "context": context, "threads": threads, "device": device, "dtype": dtype}
-    flags["quantize"] = quantize
+    flags |= {"quantize": quantize, "kv": kv}
     settings = load(Settings, file=config_path(), flags=flags | ({"offline": True} if offline else {})).value
     ensure_here(settings.model, offline=settings.offline)
     require_torch()
@@ -64,6 +66,7 @@ def load_llm(
         options = LoadOptions(
             dtype=settings.dtype,
             quantize=settings.quantize,
+            kv=settings.kv,
             device=settings.device,
             threads=settings.threads,
             context=settings.context,

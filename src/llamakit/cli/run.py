@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llamakit.cli.options import Context, Device, Dtype, Quantize, Threads, complete_model, load_llm
+from llamakit.cli.options import Context, Device, Dtype, Kv, Quantize, Threads, complete_model, load_llm
 from llamakit.cli.piped import read_piped
 from llamakit.cli.speaking import Spoken, as_json, say_speed, speak, stdout_shower
 from llamakit.cli.terminal import put_json
@@ -60,6 +60,7 @@ def command(
     device: Device = None,
     dtype: Dtype = None,
     quantize: Quantize = None,
+    kv: Kv = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use only what is here.")] = False,
 ) -> None:
     """\b
@@ -87,6 +88,7 @@ def command(
             device=device,
             dtype=dtype,
             quantize=quantize,
+            kv=kv,
             prompt_format=prompt_format,
             speculation=speculation,
             draft=draft,

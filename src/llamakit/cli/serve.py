@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llamakit.cli.options import Context, Device, Dtype, Quantize, Threads, complete_model
+from llamakit.cli.options import Context, Device, Dtype, Kv, Quantize, Threads, complete_model
 from llamakit.core.config import Duration, Secret, Settings, config_path, load
 from llamakit.core.errors import ConfigError
 
@@ -57,6 +57,7 @@ def command(
     device: Device = None,
     dtype: Dtype = None,
     quantize: Quantize = None,
+    kv: Kv = None,
     prompt_format: Annotated[
         str | None, typer.Option("--format", help="Prompt format, where it is not recognised.")
     ] = None,
@@ -114,7 +115,7 @@ def command(
     running answers. This is the distribution `local` with the flags on top; others start with `llama stack run`.
     """
     flags: dict[str, Any] = {"host": host, "port": port, "context": context, "threads": threads, "device": device}
-    flags |= {"dtype": dtype, "quantize": quantize, "keep_alive": keep_alive}
+    flags |= {"dtype": dtype, "quantize": quantize, "kv": kv, "keep_alive": keep_alive}
     loaded = load(Settings, file=config_path(), flags=flags)
     settings, told = loaded.value, {name for name, source in loaded.sources.items() if source != "default"}
     from llamakit.cli.serve_tools import with_tools
@@ -195,6 +196,7 @@ def _compute(settings: Settings, wishes: dict[str, Any]) -> dict[str, Any]:
         "device": None if settings.device == "auto" else settings.device,
         "dtype": None if settings.dtype == "auto" else settings.dtype,
         "quantize": None if settings.quantize == "auto" else settings.quantize,
+        "kv": None if settings.kv == "auto" else settings.kv,
     }
     return {name: value for name, value in wishes.items() if value is not None}
 

@@ -114,6 +114,8 @@ class Settings:
     """Number format of weights and computation."""
     quantize: Literal["auto", "none", "int8", "int4"] = "auto"
     """Pack the weights of loaded models to 8 or 4 bits; auto keeps those of quantized files as they are stored."""
+    kv: Literal["auto", "int8"] = "auto"
+    """How keys and values are kept: int8 takes half the memory and half the reading of long contexts."""
     debug: bool = False
     """Show tracebacks."""
 

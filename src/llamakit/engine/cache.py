@@ -8,6 +8,7 @@ Legend: B blocks, T tokens of a block, K key/value heads, D head dim.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 from llamakit.core.errors import ConfigError
 from llamakit.core.model_config import ModelConfig
 from llamakit.engine.config import EngineConfig
+from llamakit.kernels.attention import Pool
+from llamakit.kernels.int8_pool import Int8Pool, pool_block_bytes
 from llamakit.models.llama import Llama
 
 _FULL_CONTEXTS = 4
@@ -26,13 +29,23 @@ def count_blocks(config: EngineConfig, models: Sequence[Llama]) -> int:
     if config.cache_bytes is None:
         context = config.max_context or models[0].config.context_length
         return _FULL_CONTEXTS * -(-context // config.block_tokens)
-    each = sum(m.config.kv_bytes_per_token(m.dtype.itemsize) for m in models) * config.block_tokens
+    each = sum(token_bytes(m.config, kv_dtype(config.kv, m.dtype)) for m in models) * config.block_tokens
     count = config.cache_bytes // each
     if count * config.block_tokens < 2:
         raise ConfigError(
             f"cache_bytes {config.cache_bytes} holds no block of {config.block_tokens} tokens, which takes {each} bytes"
         )
     return count
+
+
+def kv_dtype(wish: Literal["auto", "int8"], dtype: torch.dtype) -> torch.dtype:
+    """The dtype of keys and values for a model that computes in `dtype`."""
+    return torch.int8 if wish == "int8" else dtype
+
+
+def token_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
+    """Bytes of keys and values of one token over all layers, the scales of int8 included."""
+    return 2 * config.num_layers * pool_block_bytes(1, config.num_kv_heads, config.head_dim, dtype)
 
 
 def resolve_context(config: EngineConfig, model: Llama, num_blocks: int) -> int:
@@ -57,15 +70,24 @@ class KvCache:
         self.num_blocks = num_blocks
         self.block_tokens = block_tokens
         shape = (num_blocks, block_tokens, config.num_kv_heads, config.head_dim)
-        self.keys = [_zeros(shape, dtype, device) for _ in range(config.num_layers)]
+        self.keys = [_pool(shape, dtype, device) for _ in range(config.num_layers)]
         """Per layer `[B, T, K, D]`."""
-        self.values = [_zeros(shape, dtype, device) for _ in range(config.num_layers)]
+        self.values = [_pool(shape, dtype, device) for _ in range(config.num_layers)]
         """Per layer `[B, T, K, D]`."""
 
     def copy_block(self, source: int, target: int) -> None:
         """Make `target` hold what `source` holds."""
         for pool in (*self.keys, *self.values):
-            pool[target] = pool[source]
+            if isinstance(pool, Int8Pool):
+                pool.copy_block(source, target)
+            else:
+                pool[target] = pool[source]
+
+
+def _pool(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Pool:
+    if dtype == torch.int8:
+        return Int8Pool(_zeros(shape, dtype, device), _zeros(shape[:-1], torch.float32, device))
+    return _zeros(shape, dtype, device)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from llamakit.core.errors import ConfigError
 
@@ -55,6 +56,8 @@ class EngineConfig:
     """Most tokens of a sequence, prompt and answer; None takes the model's context or what the cache holds."""
     cache_bytes: int | None = None
     """Bytes of keys and values (the draft model's included); None holds four full contexts."""
+    kv: Literal["auto", "int8"] = "auto"
+    """How keys and values are kept: auto in the model's dtype, int8 in a byte each with a scale for each head."""
     speculation: SpeculationConfig = field(default_factory=SpeculationConfig)
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from llamakit.core.errors import ConfigError, InvalidRequest, Overloaded
 from llamakit.engine.admission import open_request
 from llamakit.engine.batch import Piece
 from llamakit.engine.blocks import BlockPool
-from llamakit.engine.cache import KvCache, count_blocks, resolve_context
+from llamakit.engine.cache import KvCache, count_blocks, kv_dtype, resolve_context
 from llamakit.engine.config import EngineConfig
 from llamakit.engine.draft import DraftProposer
 from llamakit.engine.outcomes import Outcomes
@@ -65,10 +65,7 @@ class Engine:
         self.max_context = resolve_context(config, model, num_blocks)
         """Most tokens of a sequence, prompt and answer."""
         self._pool = BlockPool(num_blocks)
-        self._runners = [
-            Runner(each, KvCache(each.config, num_blocks, config.block_tokens, dtype=each.dtype, device=each.device))
-            for each in models
-        ]
+        self._runners = [Runner(each, self._make_cache(each, num_blocks)) for each in models]
         self._runner = self._runners[0]
         self._speculation = self._make_speculation(model, draft)
         self._scheduler = Scheduler(config, self._pool, self._speculation.room)
@@ -76,6 +73,10 @@ class Engine:
         self._arrivals = 0
         self._steps = 0
         self._prompt_tokens = 0
+
+    def _make_cache(self, model: Llama, num_blocks: int) -> KvCache:
+        dtype = kv_dtype(self._config.kv, model.dtype)
+        return KvCache(model.config, num_blocks, self._config.block_tokens, dtype=dtype, device=model.device)
 
     def _make_speculation(self, model: Llama, draft: Llama | None) -> Speculation:
         settings = self._config.speculation

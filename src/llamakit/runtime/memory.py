@@ -44,7 +44,7 @@ class CachePlan:
 def plan_cache(
     config: ModelConfig,
     *,
-    itemsize: int,
+    token_bytes: int,
     available: int,
     share: float = 0.5,
     context: int | None = None,
@@ -52,26 +52,26 @@ def plan_cache(
 ) -> CachePlan:
     """Context and cache for a model whose weights are already loaded.
 
-    Takes at most `share` of `available` bytes. Without `context` the model's own is used, cut to what
-    fits; a `context` that was asked for and does not fit is an error with the numbers.
+    `token_bytes` is what one token takes over all layers. Takes at most `share` of `available` bytes. Without
+    `context` the model's own is used, cut to what fits; a `context` that was asked for and does not fit is an
+    error with the numbers.
     """
-    per_token = config.kv_bytes_per_token(itemsize)
     budget = cache_bytes if cache_bytes is not None else max(int((available - _RESERVE) * share), 0)
-    fits = budget // per_token
+    fits = budget // token_bytes
     if context is not None and context > fits:
         raise ConfigError(
-            f"a context of {context} tokens needs {_mib(context * per_token)} of cache, "
+            f"a context of {context} tokens needs {_mib(context * token_bytes)} of cache, "
             f"{_mib(budget)} are set aside; ask for at most {fits} tokens or give the cache more memory"
         )
     if fits < 256:
         raise ConfigError(
-            f"{_mib(budget)} of memory for the cache hold {fits} tokens of {per_token} bytes, 256 are the least; "
+            f"{_mib(budget)} of memory for the cache hold {fits} tokens of {token_bytes} bytes, 256 are the least; "
             "free some memory or load a smaller or quantized model"
         )
     if context is None:
         context = min(config.context_length, fits)
     tokens = min(fits, max(_FULL_CONTEXTS * context, _MIN_TOKENS)) if cache_bytes is None else fits
-    return CachePlan(context=context, cache_bytes=max(tokens, context) * per_token)
+    return CachePlan(context=context, cache_bytes=max(tokens, context) * token_bytes)
 
 
 def _first_number(paths: tuple[str, ...]) -> int | None:

@@ -20,6 +20,7 @@ from llamakit.checkpoints.open import open_checkpoint
 from llamakit.checkpoints.reader import Generation, Metadata
 from llamakit.core.errors import ConfigError, InvalidRequest
 from llamakit.core.messages import Message, TextPart
+from llamakit.engine.cache import kv_dtype, token_bytes
 from llamakit.engine.config import EngineConfig, SpeculationConfig
 from llamakit.engine.engine import Engine
 from llamakit.hub.locate import Located, resolve_model
@@ -53,6 +54,8 @@ class LoadOptions:
     """Most tokens of prompt and answer; None is the model's own, as far as memory holds it."""
     cache_bytes: int | None = None
     """Bytes for keys and values; None takes a share of what is free."""
+    kv: Literal["auto", "int8"] = "auto"
+    """How keys and values are kept: auto in the dtype of computation, int8 in half of that, for long contexts."""
     prompt_format: str | None = None
     """Name of the prompt format, where the checkpoint's own is not recognised."""
     speculation: bool = True
@@ -76,6 +79,8 @@ class Opened:
     metadata: Metadata
     context: int
     cache_bytes: int
+    token_bytes: int
+    """Of keys and values, over all layers."""
     stop_ids: frozenset[int]
     sampling_defaults: dict[str, Any]
     prelude: tuple[Message, ...]
@@ -108,9 +113,10 @@ def open_model(
     recipe = located.recipe
     context = options.context or (recipe.context if recipe is not None else None)
     draft = _draft(options.draft, model, device) if options.draft is not None else None
+    per_token = token_bytes(model.config, kv_dtype(options.kv, model.dtype))
     plan = plan_cache(
         model.config,
-        itemsize=model.dtype.itemsize,
+        token_bytes=per_token,
         available=_available(device),
         context=context,
         cache_bytes=options.cache_bytes,
@@ -121,6 +127,7 @@ def open_model(
             max_sequences=options.max_sequences,
             max_context=plan.context,
             cache_bytes=plan.cache_bytes,
+            kv=options.kv,
             speculation=SpeculationConfig() if options.speculation else SpeculationConfig(max_tokens=0),
         ),
         draft=draft,
@@ -138,6 +145,7 @@ def open_model(
         metadata=loaded.metadata,
         context=plan.context,
         cache_bytes=plan.cache_bytes,
+        token_bytes=per_token,
         stop_ids=frozenset(loaded.generation.eos_ids) | frozenset(tokenizer.eos_ids),
         sampling_defaults=defaults,
         prelude=_prelude(located),

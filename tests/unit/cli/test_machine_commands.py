@@ -137,7 +137,7 @@ def test_convert_there_and_back(llama, tiny: str, world: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["y.gguf", "--quant", "q3_k_s"], "no GGUF quantisation 'q3_k_s'; there are f32"),
+        (["y.gguf", "--quant", "q3_k_s"], "no quantization 'q3_k_s'; there are f32"),
         (["out", "--dtype", "int3"], "no dtype 'int3'"),
         (["out", "--quant", "q8_0"], "name the target *.gguf"),
         (["y.gguf", "--dtype", "float16"], "chosen by quantization"),

@@ -18,27 +18,27 @@ def test_there_is_some_memory_here() -> None:
 
 
 def test_a_roomy_machine_gives_the_models_own_context() -> None:
-    plan = plan_cache(CONFIG, itemsize=2, available=8 * GIB)
+    plan = plan_cache(CONFIG, token_bytes=PER_TOKEN, available=8 * GIB)
     assert plan.context == 4096
     assert plan.cache_bytes == 65_536 * PER_TOKEN
 
 
 def test_a_small_machine_shortens_the_context_to_what_fits() -> None:
     available = (512 << 20) + 2 * 1000 * PER_TOKEN
-    plan = plan_cache(CONFIG, itemsize=2, available=available)
+    plan = plan_cache(CONFIG, token_bytes=PER_TOKEN, available=available)
     assert plan.context == 1000
     assert plan.cache_bytes <= available
 
 
 def test_an_explicit_context_that_does_not_fit_says_the_numbers() -> None:
     with pytest.raises(ConfigError, match=r"4000 tokens.*at most 1000 tokens"):
-        plan_cache(CONFIG, itemsize=2, available=0, context=4000, cache_bytes=1000 * PER_TOKEN)
+        plan_cache(CONFIG, token_bytes=PER_TOKEN, available=0, context=4000, cache_bytes=1000 * PER_TOKEN)
 
 
 def test_no_room_at_all_is_an_error_not_a_toy() -> None:
     with pytest.raises(ConfigError, match="256 are the least"):
-        plan_cache(CONFIG, itemsize=2, available=0)
+        plan_cache(CONFIG, token_bytes=PER_TOKEN, available=0)
 
 
 def test_given_cache_bytes_are_taken_as_they_are() -> None:
-    assert plan_cache(CONFIG, itemsize=2, available=0, cache_bytes=5000 * PER_TOKEN).cache_bytes == 5000 * PER_TOKEN
+    assert plan_cache(CONFIG, token_bytes=PER_TOKEN, available=0, cache_bytes=5000 * PER_TOKEN).cache_bytes == 5000 * PER_TOKEN
