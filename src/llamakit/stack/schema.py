@@ -15,9 +15,9 @@ from llamakit.stack.keys import create_keys
 from llamakit.stack.prompts import create_prompts
 from llamakit.stack.registered_models import create_registered_models
 from llamakit.stack.response_rows import create_responses
+from llamakit.stack.scoring import create_scoring_functions
 from llamakit.stack.shields import create_shields
 from llamakit.stack.telemetry import create_spans
-from llamakit.stack.scoring import create_scoring_functions
 from llamakit.stack.tool_groups import create_tool_groups
 from llamakit.stack.uploads import create_uploads
 from llamakit.stack.usage import create_usage
