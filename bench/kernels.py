@@ -18,7 +18,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from llamakit.kernels import native
 from llamakit.kernels.activation import swiglu
 from llamakit.kernels.attention import AttentionBatch, paged_attention
-from llamakit.kernels.int8_pool import Int8Pool, round_heads
+from llamakit.kernels.int8_pool import Int8Pool, pool_block_bytes, round_heads
 from llamakit.kernels.matmul import linear
 from llamakit.kernels.norm import rms_norm
 from llamakit.kernels.packed import Bits, PackedWeight, activations, packed_linear, packed_shapes, rotation_block
@@ -308,12 +308,12 @@ def dense_cases(
 def attention_cases(shape: Shape, levels: list[str], *, with_torch: bool) -> Iterator[Case]:
     """Sequences, new tokens of each and their context."""
     for sequences, tokens, context in ((1, 1, 512), (1, 1, 4096), (8, 1, 1024), (1, 512, 512), (1, 512, 2048)):
-        yield attention_case(shape, sequences, tokens, context, levels, with_torch=with_torch)
+        yield from attention_case(shape, sequences, tokens, context, levels, with_torch=with_torch)
 
 
 def attention_case(
     shape: Shape, sequences: int, tokens: int, context: int, levels: list[str], *, with_torch: bool
-) -> Case:
+) -> Iterator[Case]:
     block, kv, dim = 16, shape.kv_heads, shape.head_dim
     per_sequence = -(-context // block)
     used = sequences * per_sequence
@@ -330,11 +330,6 @@ def attention_case(
         )
         for level in levels
     }
-    rounded = [tuple(Int8Pool(*_rounded(half)) for half in pool) for pool in pools]
-    for level in levels:
-        contenders[f"ours int8 {level}"] = at(
-            level, lambda i: paged_attention(q, rounded[i % copies][0], rounded[i % copies][1], batch, dim**-0.5)
-        )
     if with_torch:
         dense = [
             pool.view(2, sequences, context, kv, dim).transpose(2, 3).contiguous() for pool in pools
@@ -350,7 +345,7 @@ def attention_case(
 
         contenders["torch sdpa"] = stock
     visible = tokens * (context - tokens) + tokens * (tokens + 1) / 2
-    return Case(
+    case = Case(
         name=f"attention {sequences}x{tokens} of {context}",
         rows=tokens,
         operations=4.0 * sequences * visible * shape.heads * dim,
@@ -358,6 +353,14 @@ def attention_case(
         unit="half",
         contenders=contenders,
     )
+    yield case
+    rounded = [(Int8Pool(*_rounded(keys)), Int8Pool(*_rounded(values))) for keys, values in pools]
+    in_bytes = {
+        f"ours {level}": at(level, lambda i: paged_attention(q, *rounded[i % copies], batch, dim**-0.5))
+        for level in levels
+    }
+    each = pool_block_bytes(block, kv, dim, torch.int8)
+    yield replace(case, name=f"{case.name}, int8", bytes=2.0 * used * each, contenders=in_bytes)
 
 
 def _rounded(pool: Tensor) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,7 @@ class RopeTable:
             angles = page[:, None] * self._frequencies[None, :]
             self._cos = torch.cat([self._cos, angles.cos()])
             self._sin = torch.cat([self._sin, angles.sin()])
-        return self._cos[positions_N][:, None, :], self._sin[positions_N][:, None, :]
+        return self._cos.index_select(0, positions_N)[:, None, :], self._sin.index_select(0, positions_N)[:, None, :]
 
 
 def rotate(x_NHD: Tensor, cos_N1P: Tensor, sin_N1P: Tensor) -> Tensor:
