@@ -35,13 +35,13 @@ class History:
         match body["type"]:
             case "message":
                 role = "system" if body["role"] == "developer" else body["role"]
-                self._messages.append(Message(role=role, content=_parts(body["content"], f"{param}.content")))
+                self._messages.append(Message(role=role, content=_parts(body["content"], f"{param}.content", hidden)))
             case "function_call":
                 self._call(body["call_id"], body["name"], arguments_of(body["arguments"], f"{param}.arguments"))
             case "custom_tool_call":
                 self._call(body["call_id"], body["name"], json.dumps({"input": body["input"]}))
             case "function_call_output" | "custom_tool_call_output":
-                self._result(body["call_id"], _output(body["output"], f"{param}.output"), param)
+                self._result(body["call_id"], _output(body["output"], f"{param}.output", hidden), param)
             case "compaction":
                 self._messages.append(system(COMPACTED + read_compaction(body["encrypted_content"], param)))
             case "mcp_approval_request":
@@ -171,12 +171,16 @@ def read_compaction(text: str, param: str) -> str:
     return value["summary"]
 
 
-def _output(output: str | list[dict[str, Any]], param: str) -> tuple[Part, ...]:
-    return (TextPart(text=output),) if isinstance(output, str) else _parts(output, param)
+def _output(output: str | list[dict[str, Any]], param: str, hidden: Mapping[str, Any] | None) -> tuple[Part, ...]:
+    return (TextPart(text=output),) if isinstance(output, str) else _parts(output, param, hidden)
 
 
-def _parts(parts: Iterable[Mapping[str, Any]], param: str) -> tuple[Part, ...]:
-    return tuple(_part(part, f"{param}[{index}]") for index, part in enumerate(parts))
+def _parts(parts: Iterable[Mapping[str, Any]], param: str, hidden: Mapping[str, Any] | None) -> tuple[Part, ...]:
+    texts = (hidden or {}).get("files", {})
+    return tuple(
+        TextPart(text=texts[str(index)]) if str(index) in texts else _part(part, f"{param}[{index}]")
+        for index, part in enumerate(parts)
+    )
 
 
 def _part(part: Mapping[str, Any], param: str) -> Part:
@@ -187,7 +191,7 @@ def _part(part: Mapping[str, Any], param: str) -> Part:
             return _image(part, param)
         case "input_file":
             raise InvalidRequest(
-                f"{param}.type: files inside messages are not read here; send their text", param=f"{param}.type"
+                f"{param}.type: files are not read at this place; send their text", param=f"{param}.type"
             )
     return TextPart(text=part["text"])
 

@@ -118,7 +118,7 @@ class Stack:
         housekeeping.every(EXPIRY_S, "expired vector stores", stores.expire)
         made = {
             "background": background,
-            "responses": Responses(self.inference, self.storage, background, hosted, self.model_or_default),
+            "responses": Responses(self.inference, self.storage, background, hosted, self.model_or_default, files),
             "conversations": Conversations(self.storage),
             "prompts": Prompts(self.storage),
             "chats": StoredChats(self.storage),

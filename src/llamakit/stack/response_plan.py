@@ -43,6 +43,8 @@ from llamakit.api.wire import Wire, found
 from llamakit.core.errors import InvalidRequest, NotFound
 from llamakit.core.messages import Message, ToolSpec
 from llamakit.stack.conversations import Conversations
+from llamakit.stack.files import Files
+from llamakit.stack.input_files import InputFiles
 from llamakit.stack.items import Item, check_item_id
 from llamakit.stack.prompts import Prompts
 from llamakit.stack.response_rows import ResponseRows
@@ -140,9 +142,11 @@ class Planner:
         storage: Storage,
         tools: Mapping[HostedKind, HostedTools],
         default_model: Callable[[str | None], Awaitable[str]],
+        files: Files,
     ) -> None:
         self._inference = inference
         self._storage = storage
+        self._input_files = InputFiles(files)
         self._conversations = Conversations(storage)
         self._prompts = Prompts(storage)
         self._tools = tools
@@ -271,12 +275,15 @@ class Planner:
             items = await rows.history(await rows.chain(wire.previous_response_id))
         param = "conversation" if conversation is not None else "previous_response_id"
         for index, item in enumerate(items):
-            told.add(item.body, f"{param}[{index}]", item.hidden)
+            at = f"{param}[{index}]"
+            # What was put into a conversation by itself has not been read yet.
+            told.add(item.body, at, item.hidden or await self._input_files.hidden(owner, item.body, at))
         return _Past(told=told, items=tuple(items))
 
     async def _input(self, owner: str, wire: Wire, param: str) -> Item:
         if not isinstance(wire, ItemReference):
-            return Item(body=to_stored(wire))
+            body = to_stored(wire)
+            return Item(body=body, hidden=await self._input_files.hidden(owner, body, param))
         rows = ResponseRows(await self._storage.database(), owner)
         try:
             kept = await rows.item(check_item_id(wire.id))

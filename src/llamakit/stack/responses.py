@@ -21,6 +21,7 @@ from llamakit.api.openai_stored_chats import page_of
 from llamakit.core.errors import InvalidRequest, LlamakitError, Overloaded
 from llamakit.stack.background import Background
 from llamakit.stack.conversations import Conversations
+from llamakit.stack.files import Files
 from llamakit.stack.response_background import BackgroundResponses
 from llamakit.stack.response_compaction import Compaction
 from llamakit.stack.response_events import Event, number
@@ -45,11 +46,12 @@ class Responses:
         background: Background,
         tools: Mapping[HostedKind, HostedTools],
         default_model: Callable[[str | None], Awaitable[str]],
+        files: Files,
     ) -> None:
         self._inference = inference
         self._storage = storage
         self._conversations = Conversations(storage)
-        self._planner = Planner(inference, storage, tools, default_model)
+        self._planner = Planner(inference, storage, tools, default_model, files)
         self.background = BackgroundResponses(inference, storage, background, self._planner, failure_of)
         self.compaction = Compaction(inference, self._planner)
 
