@@ -1,6 +1,6 @@
 """The whole OpenAPI document under generated requests: no answer is a server's fault, and all are as described.
 
-Slow; every operation gets an equal share of `--fuzz-cases` requests (2,000 unless said otherwise). The server is a
+Slow; every operation gets an equal share of `LLAMAKIT_FUZZ_CASES` requests (2,000 unless it says otherwise). The server is a
 real one on a loopback port, with the echo provider, shields by word list, and a database of its own.
 """
 
@@ -45,6 +45,8 @@ CHECKS = [
     response_schema_conformance,
 ]
 CASES = int(os.environ.get("LLAMAKIT_FUZZ_CASES", "2000"))
+WAIT_S = 60
+"""Seconds for an answer; whoever runs this may be busy otherwise."""
 STREAMS = ("text/event-stream", "application/x-ndjson")
 
 
@@ -102,7 +104,7 @@ def made(server):
     """One of everything, by the names of the paths' places."""
 
     def post(path, body=None, **more):
-        response = httpx2.post(f"{server.base_url}/{path}", json=body, timeout=10, **more)
+        response = httpx2.post(f"{server.base_url}/{path}", json=body, timeout=WAIT_S, **more)
         assert response.status_code == 200, response.text
         return response.json()
 
@@ -111,7 +113,7 @@ def made(server):
     file = post("files", files=content, data={"purpose": "batch"})["id"]
     batch = {"input_file_id": file, "endpoint": "/v1/embeddings", "completion_window": "1h"}
     conversation = post("conversations", {"items": [{"role": "user", "content": "hi"}]})["id"]
-    items = httpx2.get(f"{server.base_url}/conversations/{conversation}/items").json()["data"]
+    items = httpx2.get(f"{server.base_url}/conversations/{conversation}/items", timeout=WAIT_S).json()["data"]
     upload = {"filename": "a.txt", "purpose": "user_data", "bytes": 3, "mime_type": "text/plain"}
     return {
         "file_id": file,
@@ -146,7 +148,7 @@ def test_an_operation(operation, server, made):
         if is_real:
             for name in case.path_parameters or {}:
                 case.path_parameters[name] = made.get(name, case.path_parameters[name])
-        case.call_and_validate(base_url=server.url, checks=CHECKS)
+        case.call_and_validate(base_url=server.url, checks=CHECKS, timeout=WAIT_S)
 
     one()
 
