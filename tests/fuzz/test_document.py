@@ -1,7 +1,7 @@
 """The whole OpenAPI document under generated requests: no answer is a server's fault, and all are as described.
 
-Slow; every operation gets an equal share of `LLAMAKIT_FUZZ_CASES` requests (2,000 unless it says otherwise). The server is a
-real one on a loopback port, with the echo provider, shields by word list, and a database of its own.
+Slow; every operation gets an equal share of `LLAMAKIT_FUZZ_CASES` requests (2,000 unless it says otherwise). The
+server is a real one on a loopback port, with the echo provider, shields by word list, and a database of its own.
 """
 
 from __future__ import annotations
