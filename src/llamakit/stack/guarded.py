@@ -41,7 +41,7 @@ class GuardedRouter(InferenceRouter):
     """A router whose every generation stands behind shields. It shares the routes of the one it guards."""
 
     def __init__(self, router: InferenceRouter, before: Shields, behind: Shields) -> None:
-        self._providers = router._providers
+        super().__init__(router.providers)
         self._routes = router._routes
         self._before = before
         self._behind = behind
