@@ -46,6 +46,24 @@ def packed_bytes(model: nn.Module) -> int:
     return sum(module.weight.num_bytes for module in model.modules() if isinstance(module, kinds))
 
 
+def parts(weight: PackedWeight | GroupedWeight) -> dict[str, Tensor]:
+    """The tensors of a packed weight by name."""
+    if isinstance(weight, GroupedWeight):
+        found = {"codes": weight.codes, "scales": weight.scales, "minima": weight.minima}
+    else:
+        found = {"codes": weight.codes, "multipliers": weight.multipliers, "scales": weight.scales}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def weight_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Everything that a forward pass reads of a model: plain parameters and the parts of packed ones."""
+    yield from (parameter.detach() for parameter in model.parameters())
+    kinds = (QuantizedLinear, QuantizedEmbedding, GroupedLinear, GroupedEmbedding)
+    for module in model.modules():
+        if isinstance(module, kinds):
+            yield from parts(module.weight).values()
+
+
 def pack_matrix(model: nn.Module, name: str, weight: Tensor, scheme: Scheme) -> bool:
     """Pack the weight of the module `name` of a model, which may be on `meta`; False when it is no matrix."""
     module = model.get_submodule(name)

@@ -24,7 +24,7 @@ from llamakit.core.errors import CheckpointError
 from llamakit.core.files import writing_durably
 from llamakit.kernels.grouped import GroupedWeight
 from llamakit.kernels.packed import PackedWeight
-from llamakit.quant.convert import install
+from llamakit.quant.convert import install, parts
 from llamakit.quant.grouped import CorrectedLinear, GroupedEmbedding, GroupedLinear, LowRank
 from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear
 
@@ -205,7 +205,7 @@ def _describe(model: nn.Module) -> tuple[list[dict[str, Any]], list[tuple[Tensor
             "dtype": dtype,
         }
         entries.append(entry)
-        found = _parts(weight)
+        found = parts(weight)
         if isinstance(weight, GroupedWeight):
             entry["groups"] = True
         if correction is not None:
@@ -219,14 +219,6 @@ def _describe(model: nn.Module) -> tuple[list[dict[str, Any]], list[tuple[Tensor
         entries.append(entry)
         tensors.append((parameter.detach(), entry, "values"))
     return entries, tensors
-
-
-def _parts(weight: PackedWeight | GroupedWeight) -> dict[str, Tensor]:
-    if isinstance(weight, GroupedWeight):
-        found = {"codes": weight.codes, "scales": weight.scales, "minima": weight.minima}
-    else:
-        found = {"codes": weight.codes, "multipliers": weight.multipliers, "scales": weight.scales}
-    return {key: tensor for key, tensor in found.items() if tensor is not None}
 
 
 def _packed_weights(

@@ -25,8 +25,9 @@ from llamakit.engine.config import EngineConfig, SpeculationConfig
 from llamakit.engine.engine import Engine
 from llamakit.hub.locate import Located, resolve_model
 from llamakit.kernels.grouped import has_kernels
+from llamakit.kernels.large_pages import settle
 from llamakit.models.llama import Llama
-from llamakit.quant.convert import packed_bytes, quantize
+from llamakit.quant.convert import packed_bytes, quantize, weight_tensors
 from llamakit.quant.fused import fuse
 from llamakit.runtime.memory import available_bytes, plan_cache
 from llamakit.runtime.packing import load_quantized
@@ -34,6 +35,8 @@ from llamakit.text.formats.format import PromptFormat
 from llamakit.text.formats.resolve import detect_format, resolve_format
 from llamakit.text.tokenizer import Tokenizer, load_tokenizer
 
+_ROOM = 1 << 30
+"""Memory left to everybody else when file pages are replaced by our own."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -181,7 +184,15 @@ def _load(
         if scheme is not None:
             quantize(loaded.model, scheme)
     fuse(loaded.model)
+    _settle(loaded.model)
     return loaded
+
+
+def _settle(model: Llama) -> None:
+    """Have the weights moved into large pages where there is room: shared pages of a file become our own."""
+    tensors = list(weight_tensors(model))
+    if available_bytes() > sum(t.numel() * t.element_size() for t in tensors) + _ROOM:
+        settle(tensors)
 
 
 def _device(name: str) -> torch.device:

@@ -14,7 +14,7 @@
 #endif
 
 /* Changes whenever a signature or the meaning of an argument does. */
-#define LK_ABI 3
+#define LK_ABI 4
 
 enum { LK_OK = 0, LK_BAD_SLOT = 1, LK_BAD_BLOCK = 2, LK_BAD_ROW = 3 };
 
@@ -93,6 +93,8 @@ struct lk_step {
 LK_API int lk_run_layer(int dtype, int pool_dtype, const struct lk_layer* layer, const struct lk_step* step,
                         void* k_pool, void* v_pool, float* k_scales, float* v_scales, const void* x, void* out,
                         int threads);
+/* Moves the whole 2 MiB pages of memory that nobody writes into large ones; the bytes moved. */
+LK_API int64_t lk_settle(void* memory, int64_t bytes);
 /* The machine's limits at this level. Unit: 0 float32, 1 bf16, 2 bytes; the operations done, two for each product. */
 LK_API int64_t lk_work(int unit, int64_t rounds);
 /* Reads memory in order, a whole number of MiB; the bytes read. */

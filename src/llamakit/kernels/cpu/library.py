@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ABI = 3
+ABI = 4
 """Must equal LK_ABI in `api.h`."""
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -88,6 +88,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "lk_attention_int8": (c_int, [c_int, *[c_void_p] * 9, *[c_int64] * 7, c_float, c_int]),
     "lk_write_kv_int8": (c_int, [c_int, *[c_void_p] * 4, *[c_int64] * 4, c_int]),
     "lk_run_layer": (c_int, [c_int, c_int, POINTER(Layer), POINTER(Step), *[c_void_p] * 6, c_int]),
+    "lk_settle": (c_int64, [c_void_p, c_int64]),
     "lk_work": (c_int64, [c_int, c_int64]),
     "lk_read": (c_int64, [c_void_p, c_int64, c_int]),
     "lk_attention": (c_int, [c_int, c_int, *[c_void_p] * 7, *[c_int64] * 7, c_float, c_int]),
@@ -372,6 +373,10 @@ class Library:
                 f"a block table of width {step.table_stride} does not cover its context inside {step.num_blocks} blocks"
             )
         return out
+
+    def settle(self, address: int, num_bytes: int) -> int:
+        """Move memory that nobody writes any more into large pages, where it is; the bytes moved."""
+        return self._lib.lk_settle(address, num_bytes)
 
     def work(self, unit: str, rounds: int) -> int:
         """Multiply and add `rounds` times out of registers with the unit for `float`, `half` or `byte` values.
