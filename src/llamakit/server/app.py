@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llamakit.api.limits import LIMITS, Limits
+from llamakit.server.aliases import aliases
 from llamakit.server.apis import served
-from llamakit.server.classic import classic_paths
 from llamakit.server.envelope import Envelope
 from llamakit.server.errors import NoRoute, WrongMethod, error_response
 from llamakit.server.exchange import Exchange
@@ -125,7 +125,7 @@ def build_service_app(service: Service) -> Application:
     service.stack.batches.answer_with(BatchLines(service).answer)
     every = [operation for routes in ROUTES for operation in routes.operations(service)]
     operations = served(every, service.stack.distribution.apis)
-    operations += classic_paths(operations)
+    operations += aliases(operations)
 
     async def show_document(_: Request) -> Response:
         return json_response(app.openapi())

@@ -71,7 +71,7 @@ class Operation:
     changes_machine: bool = False
     """Adds or removes files of the server's machine: refused where strangers come in without a key."""
     alias_of: str | None = None
-    """The path whose operation this is once more, at another one."""
+    """The name of the operation that this is once more, at another path."""
 
 
 class GuardedRoute(Route):

@@ -79,7 +79,7 @@ def scope_of(operation: Operation) -> Scope | None:
         return None
     if operation.changes_machine:
         return Scope.models_manage
-    name = operation.name if operation.alias_of is None else operation.name.removesuffix("Classic")
+    name = operation.alias_of or operation.name
     if name in BY_NAME:
         return BY_NAME[name]
     reading, writing = BY_TAG.get(operation.tag, (Scope.admin, Scope.admin))

@@ -41,4 +41,5 @@ def test_no_room_at_all_is_an_error_not_a_toy() -> None:
 
 
 def test_given_cache_bytes_are_taken_as_they_are() -> None:
-    assert plan_cache(CONFIG, token_bytes=PER_TOKEN, available=0, cache_bytes=5000 * PER_TOKEN).cache_bytes == 5000 * PER_TOKEN
+    plan = plan_cache(CONFIG, token_bytes=PER_TOKEN, available=0, cache_bytes=5000 * PER_TOKEN)
+    assert plan.cache_bytes == 5000 * PER_TOKEN

@@ -204,7 +204,11 @@ STORE_REFUSED = [
     ("/{id}/search", {"query": "x", "ranking_options": {"score_threshold": 2.0}}, "ranking_options.score_threshold"),
     ("/{id}/search", {"query": "x", "ranking_options": {"ranker": "best"}}, "ranking_options.ranker"),
     ("/{id}/search", {"query": "x", "filters": {"type": "like", "key": "a", "value": 1}}, "filters.type"),
-    ("/{id}/search", {"query": "x", "filters": {"type": "and", "filters": [{"type": "no"}]}}, "filters.filters[0].type"),
+    (
+        "/{id}/search",
+        {"query": "x", "filters": {"type": "and", "filters": [{"type": "no"}]}},
+        "filters.filters[0].type",
+    ),
     ("/{id}/search", {"query": "x", "filters": {"type": "and", "filters": []}}, "filters.filters"),
 ]
 

@@ -62,10 +62,10 @@ def test_nothing_is_reached_but_through_the_guard():
 
 
 def test_aliases_want_what_their_operations_want():
-    wanted = {(operation.method, operation.path): scope_of(operation) for operation in OPERATIONS}
+    wanted = {operation.name: scope_of(operation) for operation in OPERATIONS}
     for operation in OPERATIONS:
         if operation.alias_of is not None:
-            assert scope_of(operation) is wanted[operation.method, operation.alias_of], operation.name
+            assert scope_of(operation) is wanted[operation.alias_of], operation.name
 
 
 def test_using_the_server_and_running_it_are_apart():

@@ -300,7 +300,10 @@ async def test_an_answer_is_not_lost_because_it_cannot_be_kept(monkeypatch, faul
 
 async def test_lists_show_what_was_asked():
     async with client_of() as client:
-        sent = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "x"}]}]
+        sent = [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "x"}]},
+        ]
         made = (await client.post("/v1/chat/completions", json=chat_body(store=True, messages=sent))).json()
         (listed,) = (await client.get("/v1/chat/completions")).json()["data"]
         assert listed["input_messages"] == sent

@@ -127,9 +127,11 @@ async def test_every_route_is_in_the_document_and_in_this_table():
     # What is kept has a history, and is walked through in test_kept_objects.py.
     rest |= {(o.method, o.path) for o in operations_of(app) if o.tag in KEPT and o.alias_of is None}
     # Llama Stack's other groups want a server of tools, or a history: each has tests of its own.
-    own_files = tuple(f"llama stack {group}" for group in ("agents", "datasets", "scoring", "tools", "vector io"))
+    own_files = tuple(
+        f"llama stack {group}" for group in ("agents", "datasets", "scoring", "telemetry", "tools", "vector io")
+    )
     rest |= {(o.method, o.path) for o in operations_of(app) if o.tag in own_files and o.alias_of is None}
-    # An operation at a second path is the same operation; test_classic.py tells which those are.
+    # An operation at a second path is the same operation; test_aliases.py tells which those are.
     own = {(o.method, o.path) for o in operations_of(app) if o.alias_of is None}
     assert own == tested | rest
     async with in_process(app) as client:

@@ -177,7 +177,7 @@ async def test_a_provider_that_tells_its_key_tells_it_to_nobody(status):
 @pytest.mark.parametrize(
     ("text", "secret", "left"),
     [
-        (f"got {new_key().reveal()} from", "llk_[0-9A-Za-z]", "got llk_*** from"),
+        (f"got llk_{'A1b2C3d' * 7} from", "llk_[0-9A-Za-z]", "got llk_*** from"),
         ("{'Authorization': 'Bearer abcdefgh12345'}", "abcdefgh", "'Bearer ***'"),
         ("basic YWxhZGRpbjpvcGVu at", "YWxh", "basic *** at"),
         ("token eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln!", "eyJ", "token ***!"),

@@ -65,7 +65,6 @@ def operations(service: Service) -> list[Operation]:
     return [
         health_at("health", "/health"),
         health_at("healthV1", "/v1/health"),
-        health_at("healthAdmin", "/v1alpha/admin/health"),
         Operation(
             name="metrics",
             method="GET",

@@ -1,10 +1,8 @@
-"""`/v1/providers`, `/v1/inspect/routes`, `/v1/version`, and the same below `/v1alpha/admin`."""
+"""`/v1/providers`, `/v1/inspect/routes` and `/v1/version`: what the server is made of."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 from starlette.requests import Request
@@ -29,7 +27,6 @@ from llamakit.server.service import Service
 from llamakit.stack.providers import Provider
 
 TAG = "llama stack inspect"
-ADMIN = "/v1alpha/admin"
 LEVELS = ("v1", "v1alpha", "v1beta")
 HEALTH_S = 5.0
 """Seconds that a provider has to say how it is."""
@@ -99,7 +96,7 @@ def operations(service: Service) -> list[Operation]:
         path = operation.path.replace(":path}", "}")
         return {"route": path, "method": operation.method, "provider_types": list(dict.fromkeys(types))}
 
-    own = [
+    return [
         Operation(
             name="listProviders",
             method="GET",
@@ -138,7 +135,6 @@ def operations(service: Service) -> list[Operation]:
             answer=LlamaStackVersion,
         ),
     ]
-    return [*own, *_below_admin(own)]
 
 
 def is_wanted(operation: Operation, level: str | None) -> bool:
@@ -147,10 +143,3 @@ def is_wanted(operation: Operation, level: str | None) -> bool:
     if level is None or level == "deprecated":
         return is_deprecated == (level == "deprecated")
     return operation.path.startswith(f"/{level}/") and not is_deprecated
-
-
-def _below_admin(operations: Iterable[Operation]) -> Iterable[Operation]:
-    """The same where the newest clients ask for them."""
-    for operation in operations:
-        path = ADMIN + operation.path.removeprefix("/v1")
-        yield dataclasses.replace(operation, name=f"{operation.name}Admin", path=path, alias_of=operation.path)

@@ -1,8 +1,6 @@
-"""`/v1/inference/rerank`, and the same at `/v1alpha/inference/rerank`: texts by how well they answer a question."""
+"""`POST /v1/inference/rerank`: texts by how well they answer a question."""
 
 from __future__ import annotations
-
-import dataclasses
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -44,15 +42,15 @@ def operations(service: Service) -> list[Operation]:
             scores = [score_of_answer(answer) for answer in await service.whole(http, wire.model, streams)]
         return json_response(ranked_body(scores, wire.max_num_results))
 
-    own = Operation(
-        name="rerank",
-        method="POST",
-        path="/v1/inference/rerank",
-        about="Texts by how well they answer a question.",
-        endpoint=rerank,
-        tag="llama stack inference",
-        body=LlamaStackRerankRequest,
-        answer=LlamaStackRerank,
-    )
-    newer = dataclasses.replace(own, name="rerankAlpha", path="/v1alpha/inference/rerank", alias_of=own.path)
-    return [own, newer]
+    return [
+        Operation(
+            name="rerank",
+            method="POST",
+            path="/v1/inference/rerank",
+            about="Texts by how well they answer a question.",
+            endpoint=rerank,
+            tag="llama stack inference",
+            body=LlamaStackRerankRequest,
+            answer=LlamaStackRerank,
+        )
+    ]

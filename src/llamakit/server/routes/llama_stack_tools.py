@@ -178,17 +178,6 @@ def operations(service: Service) -> list[Operation]:
             answer=LlamaStackListedTool,
         ),
         Operation(
-            name="listToolsOfServer",
-            method="GET",
-            path="/v1/admin/tools",
-            about="The same for the newest clients.",
-            endpoint=list_tools,
-            tag=TAG,
-            answer=LlamaStackListedTools,
-            query=(Query(name="toolgroup_id", about="Of which group; of all when left out."),),
-            alias_of="/v1/tools",
-        ),
-        Operation(
             name="listToolDefinitions",
             method="GET",
             path="/v1/tool-runtime/list-tools",
