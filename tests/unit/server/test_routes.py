@@ -74,7 +74,6 @@ ANSWERS = [
     ("GET", "/v1/providers", None, LlamaStackProviders),
     ("GET", "/v1/inspect/routes", None, LlamaStackRoutes),
     ("GET", "/v1/version", None, LlamaStackVersion),
-    ("GET", "/v1alpha/admin/health", None, WireHealth),
     ("GET", "/v1/llamakit/ps", None, WireLoaded),
     ("POST", "/v1/llamakit/load", {"model": "echo", "keep_alive": "5m"}, WireLoadedModel),
     ("POST", "/v1/llamakit/unload", {"model": "echo"}, WireUnloaded),
