@@ -22,6 +22,7 @@ from llamakit.core.files import write_durably
 from llamakit.providers.specs import Api
 from llamakit.stack.distribution_file import load, own_folder, shipped
 
+ROOT = Path(__file__).parents[3]
 SRC = Path(llamakit.__file__).parents[1]
 ECHO = """
 about: For tests.
@@ -128,7 +129,7 @@ def test_what_is_built_for_containers(llama, world: Path, name: str) -> None:
     check_containerfile((folder / "Containerfile").read_text(), needs_torch=name in ("local", "edge"))
     check_compose(yaml.safe_load((folder / "compose.yaml").read_text()), name)
     check_kubernetes(list(yaml.safe_load_all((folder / "kubernetes.yaml").read_text())), name)
-    extras = tomllib.loads((SRC.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = re.search(r"\[(.*)\]", made["requirement"])
     assert set(named[1].split(",") if named else []) <= set(extras)
 
