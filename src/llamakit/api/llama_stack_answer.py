@@ -173,14 +173,62 @@ def to_embeddings_body(made: Embeddings) -> dict[str, Any]:
     return {"embeddings": [vector.tolist() for vector in made.vectors]}
 
 
+class AnswerDeltas:
+    """Events of one answer -> what they add to it, with the logprobs of each piece; feed with `push`, in order.
+
+    A call's text comes as it is written, and the whole call when it ended.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[ToolCall] = []
+        self._is_calling = False
+
+    @property
+    def called_tools(self) -> bool:
+        """Whether a call has begun."""
+        return bool(self._calls)
+
+    def push(self, event: AnswerEvent) -> Iterator[tuple[dict[str, Any], Sequence[TokenLogprob]]]:
+        """The deltas that the event makes, if any."""
+        match event:
+            case TextDelta():
+                if event.text or event.logprobs:
+                    yield from self._end_call()
+                    yield _text(event.text), event.logprobs
+            case ToolCallDelta():
+                yield from self._call(event)
+            case Finish():
+                yield from self._end_call()
+
+    def _call(self, event: ToolCallDelta) -> Iterator[tuple[dict[str, Any], Sequence[TokenLogprob]]]:
+        if event.id is not None and event.name is not None:
+            yield from self._end_call()
+            self._calls.append(ToolCall(id=event.id, name=event.name, arguments=""))
+            self._is_calling = True
+            yield _tool_call("", "started"), ()
+        last = self._calls[-1]
+        self._calls[-1] = ToolCall(id=last.id, name=last.name, arguments=last.arguments + event.arguments)
+        if event.arguments or event.logprobs:
+            yield _tool_call(event.arguments, "in_progress"), event.logprobs
+
+    def _end_call(self) -> Iterator[tuple[dict[str, Any], Sequence[TokenLogprob]]]:
+        if not self._is_calling:
+            return
+        self._is_calling = False
+        call = self._calls[-1]
+        if arguments_of(call.arguments) is None:
+            yield _tool_call(call.arguments, "failed"), ()
+        else:
+            yield _tool_call(from_tool_call(call), "succeeded"), ()
+
+
 class ChatEvents:
     """Events of one answer -> JSON texts of the pieces of its stream; feed with `push`, in order."""
 
     def __init__(self, *, with_logprobs: bool) -> None:
         self._with_logprobs = with_logprobs
         self._has_started = False
-        self._calls: list[ToolCall] = []
-        self._is_calling = False
+        self._deltas = AnswerDeltas()
         self._end: Finish | None = None
 
     def push(self, event: AnswerEvent) -> Iterator[str]:
@@ -188,47 +236,14 @@ class ChatEvents:
         if not self._has_started and not isinstance(event, PrefillProgress):
             self._has_started = True
             yield _piece("start", _text(""))
-        match event:
-            case TextDelta():
-                if event.text or event.logprobs:
-                    yield from self._end_call()
-                    yield _piece("progress", _text(event.text), self._logprobs(event.logprobs))
-            case ToolCallDelta():
-                yield from self._call(event)
-            case Finish():
-                yield from self._end_call()
-                self._end = event
-            case Done():
-                end = self._end or Finish(reason="cancelled")
-                reason = stop_reason(end, called_tools=bool(self._calls))
-                yield _piece("complete", _text(""), stop=reason, metrics=metrics_of(event.usage))
-            case PrefillProgress():
-                pass
-
-    def _call(self, event: ToolCallDelta) -> Iterator[str]:
-        if event.id is not None and event.name is not None:
-            yield from self._end_call()
-            self._calls.append(ToolCall(id=event.id, name=event.name, arguments=""))
-            self._is_calling = True
-            yield _piece("progress", _tool_call("", "started"))
-        last = self._calls[-1]
-        self._calls[-1] = ToolCall(id=last.id, name=last.name, arguments=last.arguments + event.arguments)
-        if event.arguments or event.logprobs:
-            delta = _tool_call(event.arguments, "in_progress")
-            yield _piece("progress", delta, self._logprobs(event.logprobs))
-
-    def _end_call(self) -> Iterator[str]:
-        if not self._is_calling:
-            return
-        self._is_calling = False
-        call = self._calls[-1]
-        if arguments_of(call.arguments) is None:
-            yield _piece("progress", _tool_call(call.arguments, "failed"))
-        else:
-            yield _piece("progress", _tool_call(from_tool_call(call), "succeeded"))
-
-    def _logprobs(self, tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]] | None:
-        return _logprobs(tokens) if self._with_logprobs else None
+        for delta, logprobs in self._deltas.push(event):
+            yield _piece("progress", delta, _logprobs(logprobs) if self._with_logprobs and logprobs else None)
+        if isinstance(event, Finish):
+            self._end = event
+        elif isinstance(event, Done):
+            end = self._end or Finish(reason="cancelled")
+            reason = stop_reason(end, called_tools=self._deltas.called_tools)
+            yield _piece("complete", _text(""), stop=reason, metrics=metrics_of(event.usage))
 
 
 class CompletionPieces:

@@ -8,7 +8,7 @@ the end `turn_complete`, or `turn_awaiting_input` where the client has tools to 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from llamakit.api.llama_stack_agents import LlamaStackAgentConfig
@@ -19,12 +19,11 @@ from llamakit.api.llama_stack_messages import (
     LlamaStackMessage,
     LlamaStackStopReason,
     LlamaStackToolCall,
-    arguments_of,
     from_message,
     from_tool_call,
 )
 from llamakit.api.wire import FIRST, Wire
-from llamakit.core.messages import AnswerEvent, Finish, Message, TextDelta, ToolCall, ToolCallDelta, assistant
+from llamakit.core.messages import Message, ToolCall, assistant
 
 StepType = Literal["inference", "tool_execution", "shield_call"]
 Payload = dict[str, Any]
@@ -215,47 +214,3 @@ def turn_body(
 def event(kind: str, **fields: Any) -> Payload:
     """A piece of a turn's stream."""
     return {"event": {"payload": {"event_type": kind, **fields}}}
-
-
-class StepDeltas:
-    """Events of one answer -> the deltas of its step; feed with `push`, in order."""
-
-    def __init__(self) -> None:
-        self._calls: list[ToolCall] = []
-        self._is_calling = False
-
-    def push(self, event: AnswerEvent) -> Iterator[Payload]:
-        """The deltas that the event makes, if any."""
-        match event:
-            case TextDelta():
-                if event.text:
-                    yield from self._end()
-                    yield {"type": "text", "text": event.text}
-            case ToolCallDelta():
-                yield from self._call(event)
-            case Finish():
-                yield from self._end()
-
-    def _call(self, event: ToolCallDelta) -> Iterator[Payload]:
-        if event.id is not None and event.name is not None:
-            yield from self._end()
-            self._calls.append(ToolCall(id=event.id, name=event.name, arguments=""))
-            self._is_calling = True
-            yield _call_delta("", "started")
-        last = self._calls[-1]
-        self._calls[-1] = ToolCall(id=last.id, name=last.name, arguments=last.arguments + event.arguments)
-        if event.arguments:
-            yield _call_delta(event.arguments, "in_progress")
-
-    def _end(self) -> Iterator[Payload]:
-        if self._is_calling:
-            self._is_calling = False
-            call = self._calls[-1]
-            is_whole = arguments_of(call.arguments) is not None
-            yield _call_delta(
-                from_tool_call(call) if is_whole else call.arguments, "succeeded" if is_whole else "failed"
-            )
-
-
-def _call_delta(call: str | Payload, status: str) -> Payload:
-    return {"type": "tool_call", "tool_call": call, "parse_status": status}

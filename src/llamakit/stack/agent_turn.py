@@ -27,11 +27,10 @@ from llamakit.agents.loop import (
 from llamakit.agents.session import Sessions, StoredTurn
 from llamakit.agents.tools import ToolBox
 from llamakit.api.inference import AnswerStream, ChatRequest, RequestContext, Sampling, ToolChoice
-from llamakit.api.llama_stack_answer import stop_reason
+from llamakit.api.llama_stack_answer import AnswerDeltas, stop_reason
 from llamakit.api.llama_stack_messages import LlamaStackStopReason
 from llamakit.api.llama_stack_turns import (
     Payload,
-    StepDeltas,
     StepType,
     event,
     inference_step,
@@ -130,13 +129,13 @@ class AgentTurn:
     async def _infer(self, need: Infer) -> AsyncGenerator[Payload, None]:
         step, kind = self._begin(), "inference"
         yield event("step_start", step_id=step["step_id"], step_type=kind)
-        deltas, fold, reason = StepDeltas(), AnswerFold(), Finish(reason="cancelled")
+        deltas, fold, reason = AnswerDeltas(), AnswerFold(), Finish(reason="cancelled")
         async with aclosing(self._chat(self._request(need))) as answer:
             async for said in answer:
                 fold.add(said)
                 if isinstance(said, Finish):
                     reason = said
-                for delta in deltas.push(said):
+                for delta, _ in deltas.push(said):
                     yield event("step_progress", step_id=step["step_id"], step_type=kind, delta=delta)
         whole = fold.answer()
         message = whole.choices[0].message

@@ -268,7 +268,7 @@ def test_a_virtual_environment_for_real(llama, world: Path, monkeypatch: pytest.
     """The package installed by pip into an empty environment, which then serves by the file beside it."""
     # Who only asks other servers computes nothing, so the kernels need not be compiled.
     monkeypatch.setenv("SKBUILD_WHEEL_CMAKE", "false")
-    result = llama("stack", "build", "vllm", "--target", "venv", "--package", str(SRC.parent), "-o", "made")
+    result = llama("stack", "build", "vllm", "--target", "venv", "--package", str(ROOT), "-o", "made")
     assert result.exit_code == 0, result.output
     command = world / "made" / "venv" / "bin" / "llama"
     listed = subprocess.run([command, "stack", "list-distros", "--json"], capture_output=True, text=True, check=True)
