@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from typing import Any
 
-from llamakit.agents.drive import call_together
 from llamakit.agents.loop import (
     Approve,
     CallTools,
@@ -24,6 +23,7 @@ from llamakit.agents.loop import (
     Reply,
     run_turn,
 )
+from llamakit.agents.round import call_together
 from llamakit.agents.session import Sessions, StoredTurn
 from llamakit.agents.tools import ToolBox
 from llamakit.api.inference import AnswerStream, ChatRequest, RequestContext, Sampling, ToolChoice

@@ -1,10 +1,7 @@
 """The loop without any I/O: needs come out, replies go in, all as plain lists."""
 
-import asyncio
-
 import pytest
 
-from llamakit.agents.drive import Means, drive
 from llamakit.agents.loop import (
     Approve,
     CallTools,
@@ -173,60 +170,3 @@ def test_a_driver_that_sends_nonsense_is_told():
     next(turn)
     with pytest.raises(TypeError, match="Inferred"):
         turn.send(None)
-
-
-async def test_driving_runs_calls_side_by_side_and_tells_each_step():
-    told = []
-    together = asyncio.Barrier(3)
-    answers = iter([says("", call("1"), call("2"), call("3")), says("done")])
-
-    async def infer(need: Infer) -> Inferred:
-        return next(answers)
-
-    async def run(wanted: ToolCall, seconds: float) -> ToolOutcome:
-        await asyncio.wait_for(together.wait(), 5)
-        return ToolOutcome(wanted.id)
-
-    async def tell(need, reply) -> None:
-        told.append(type(need))
-
-    ended = await drive(run_turn([user("go")], [ADD]), Means(infer=infer, call=run, tell=tell))
-    assert [message.text for message in ended.messages] == ["", "1", "2", "3", "done"]
-    assert told == [Infer, CallTools, Infer]
-
-
-async def test_cancelling_the_driver_stops_every_call():
-    stopped = []
-
-    async def infer(need: Infer) -> Inferred:
-        return says("", call("1"), call("2"))
-
-    async def run(wanted: ToolCall, seconds: float) -> ToolOutcome:
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            stopped.append(wanted.id)
-        return ToolOutcome("never")
-
-    task = asyncio.create_task(drive(run_turn([user("go")], [ADD]), Means(infer=infer, call=run)))
-    await asyncio.sleep(0.05)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert sorted(stopped) == ["1", "2"]
-
-
-async def test_a_call_that_outlives_the_turn_is_told_as_late():
-    answers = iter([says("", call("1")), says("done")])
-
-    async def infer(need: Infer) -> Inferred:
-        return next(answers)
-
-    async def run(wanted: ToolCall, seconds: float) -> ToolOutcome:
-        await asyncio.sleep(3600)
-        return ToolOutcome("never")
-
-    now = iter([0.0, 0.0, 0.0, 99.9, 99.9, 99.9, 99.9])
-    turn = run_turn([user("go")], [ADD], LoopSettings(max_seconds=100), clock=lambda: next(now))
-    ended = await drive(turn, Means(infer=infer, call=run))
-    assert "did not answer within" in ended.messages[1].text
