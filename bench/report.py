@@ -27,6 +27,13 @@ TITLES = {
 }
 LOWER = {"server_8_ttft", "start_to_first_token", "peak_rss"}
 UNITS = {"server_8_ttft": "s", "start_to_first_token": "s", "peak_rss": "MiB"}
+HEAD = (
+    "# Speed on a CPU beside its peers",
+    "",
+    "Made by `bench/report.py` from the JSON in `bench/results`; do not edit. Random weights of the Llama-3.2-1B",
+    "shape: speed is real, text is not. Ratios are of medians of one run in which the engines took turns.",
+    "",
+)
 WIDTH, LEFT, RIGHT, BAR, GAP, TOP = 860, 250, 150, 13, 3, 64
 COLOURS = ("#2f6f9f", "#d1813a", "#5b8c5a", "#8a5a8c", "#9a9a3a", "#b05050")
 
@@ -39,19 +46,18 @@ def main() -> None:
     args = parser.parse_args()
     runs = [json.loads(path.read_text()) for path in args.results]
     if args.page:
-        args.page.write_text("\n".join(page(run) for run in runs))
+        args.page.write_text("\n".join([*HEAD, *(section(run) for run in runs)]))
     if args.picture:
-        args.picture.write_text(picture(runs[0]))
+        rows = [row for run in runs for row in run["rows"] if row["quant"] != "bf16"]
+        args.picture.write_text(picture({"facts": runs[0]["facts"], "rows": rows}))
 
 
-def page(run: dict[str, Any]) -> str:
-    """Tables, one a precision and peer."""
+def section(run: dict[str, Any]) -> str:
+    """One run: its facts, and a table for each precision and peer."""
     facts = run["facts"]
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     lines = [
-        "# Speed on a CPU beside its peers",
-        "",
-        "Made by `bench/report.py`; do not edit. Random weights of the Llama-3.2-1B shape: speed is real, text is not.",
+        f"## {', '.join(dict.fromkeys(row['quant'] for row in run['rows']))}",
         "",
         f"- command: `python bench/cpu_vs_peers.py {' '.join(facts['command'])}`",
         f"- machine: {facts['machine']}, {facts['threads']} threads",
@@ -66,7 +72,7 @@ def page(run: dict[str, Any]) -> str:
     for precision, peer in groups(run):
         lines += [
             "",
-            f"## {precision}, beside {peer}",
+            f"### {precision}, beside {peer}",
             "",
             "| | llamakit | " + peer + " | ratio | share of the limit |",
         ]
