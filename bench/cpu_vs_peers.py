@@ -33,6 +33,7 @@ from typing import Any
 
 from peers import serving
 from peers.engine import Files, measure, prompt, served
+from weights import SHAPES, write_hf
 
 PEERS = {"llama_cpp": "llama_cpp", "openvino": "openvino_genai", "transformers": "transformers"}
 """Our module of a peer, and the package it needs."""
@@ -43,10 +44,6 @@ START, MEMORY = "start_to_first_token", "peak_rss"
 COLUMNS = (*ENGINE, *SERVER, START, MEMORY)
 LOWER = {"server_8_ttft", START, MEMORY}
 UNITS = {"server_8_ttft": "s", START: "s", MEMORY: "MiB"}
-SHAPES = {
-    "1b": {"dim": 2048, "num_layers": 16, "num_heads": 32, "head_dim": 64, "ffn_dim": 8192},
-    "3b": {"dim": 3072, "num_layers": 28, "num_heads": 24, "head_dim": 128, "ffn_dim": 8192},
-}
 
 
 def main() -> None:
@@ -165,7 +162,8 @@ def write_weights(home: Path, size: str, layers: int | None, precisions: list[st
     place = home / (size if layers is None else f"{size}-{layers}-layers")
     if not (place / "hf" / "config.json").exists():
         print("writing random weights ...", file=sys.stderr)
-        _write_hf(place / "hf", SHAPES[size] | ({} if layers is None else {"num_layers": layers}))
+        shape = SHAPES[size] | ({} if layers is None else {"num_layers": layers})
+        write_hf(place / "hf", shape, with_tokenizer=True)
     from llamakit.checkpoints.convert import convert
 
     for precision in precisions:
@@ -174,32 +172,6 @@ def write_weights(home: Path, size: str, layers: int | None, precisions: list[st
             print(f"writing {target.name} ...", file=sys.stderr)
             convert(place / "hf", target, quantization=GGUF[precision])  # type: ignore[arg-type]
     return place
-
-
-def _write_hf(path: Path, shape: dict[str, int]) -> None:
-    import llama_models.llama3
-    import torch
-
-    from llamakit.checkpoints.save import save_hf
-    from llamakit.core.model_config import ModelConfig, RopeScaling
-    from llamakit.models.llama import Llama
-
-    config = ModelConfig(
-        vocab_size=128256,
-        num_kv_heads=8,
-        rope_theta=500_000.0,
-        rope_scaling=RopeScaling(factor=32),
-        tie_embeddings=True,
-        context_length=131_072,
-        **shape,
-    )
-    model = Llama(config, dtype=torch.bfloat16)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.02)
-    save_hf(model, config, path)
-    shutil.copy(Path(llama_models.llama3.__file__).parent / "tokenizer.model", path)
 
 
 def measure_limits(threads: int, home: Path) -> dict[str, Any]:
@@ -259,7 +231,13 @@ def _facts(args: argparse.Namespace) -> dict[str, Any]:
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     versions = {_module(peer).NAME: _module(peer).version() for peer in ["ours", *args.peers]}
     facts = {"machine": name, "threads": args.threads, "torch": torch.__version__, "versions": versions}
-    return facts | {"command": sys.argv[1:], "server": serving.server_kind(), "rounds": args.rounds}
+    return facts | {"command": _told(sys.argv[1:]), "server": serving.server_kind(), "rounds": args.rounds}
+
+
+def _told(arguments: list[str]) -> list[str]:
+    """The command line without places on this machine."""
+    places = {i + j for i, word in enumerate(arguments) if word in ("--weights", "--json") for j in (0, 1)}
+    return [word for i, word in enumerate(arguments) if i not in places]
 
 
 def _arguments() -> argparse.Namespace:

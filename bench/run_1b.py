@@ -22,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from weights import SHAPES, write_hf
+
 SIDES = ("llamakit", "transformers")
 COLUMNS = {
     "load_s": "load [s]",
@@ -51,7 +53,7 @@ def main() -> None:
         if args.model is None:
             args.model = Path(scratch) / "model"
             print(f"writing random weights, {args.layers} layers ...", file=sys.stderr)
-            write_model(args.model, args.layers)
+            write_hf(args.model, SHAPES["1b"] | {"num_layers": args.layers})
         runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
         for number in range(args.rounds):
             for side in SIDES:
@@ -68,35 +70,6 @@ def run_side(side: str, args: argparse.Namespace) -> dict[str, float]:
     if done.returncode:
         sys.exit(f"{side} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def write_model(path: Path, layers: int) -> None:
-    """A checkpoint of the 1B's shape, filled with noise of a size that keeps activations sane."""
-    import torch
-
-    from llamakit.checkpoints.save import save_hf
-    from llamakit.core.model_config import ModelConfig, RopeScaling
-    from llamakit.models.llama import Llama
-
-    config = ModelConfig(
-        vocab_size=128256,
-        dim=2048,
-        num_layers=layers,
-        num_heads=32,
-        num_kv_heads=8,
-        head_dim=64,
-        ffn_dim=8192,
-        rope_theta=500_000.0,
-        rope_scaling=RopeScaling(factor=32),
-        tie_embeddings=True,
-        context_length=131_072,
-    )
-    model = Llama(config, dtype=torch.bfloat16)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.02)
-    save_hf(model, config, path)
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
