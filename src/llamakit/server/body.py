@@ -55,11 +55,13 @@ async def read_wire(
 
 def check_ignored(ignored: tuple[str, ...], *, strict: bool) -> None:
     """Refuse fields without effect where the server is strict."""
-    if strict and ignored:
+    if not strict:
+        return
+    for first in ignored:
         more = f" (and {len(ignored) - 1} more)" if len(ignored) > 1 else ""
         raise InvalidRequest(
-            f"{ignored[0][:80]}{more} has no effect here, and this server refuses such fields; leave it out",
-            param=ignored[0][:80],
+            f"{first[:80]}{more} has no effect here, and this server refuses such fields; leave it out",
+            param=first[:80],
             code="unknown_parameter",
         )
 

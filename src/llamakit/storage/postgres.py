@@ -11,7 +11,7 @@ import asyncio
 import functools
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from llamakit.core.errors import Conflict, InvalidRequest, MissingExtra, Overloaded, StorageError, StorageFull
@@ -57,9 +57,7 @@ def _translated(error: Exception) -> Exception:
         case TimeoutError():
             return Overloaded("the database did not answer in time; try again in a moment")
         # InternalClientError: the server's farewell arrived between two of our messages.
-        case (
-            asyncpg.PostgresConnectionError() | OSError() | asyncpg.InterfaceError() | asyncpg.InternalClientError()
-        ):
+        case asyncpg.PostgresConnectionError() | OSError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return StorageError(
                 f"the connection to the database broke ({type(error).__name__}); what was sent may or may not be there"
             )
@@ -195,10 +193,18 @@ class PostgresDatabase:
             yield connection
         except StorageError:
             # A broken connection cannot be reset for the next caller: it is dropped, and the pool opens another.
-            connection.terminate()
+            _drop(connection)
             raise
         finally:
             await self._pool.release(connection)
+
+
+def _drop(connection: Any) -> None:
+    """Close a broken connection; the pool may have noticed first and taken it back."""
+    import asyncpg
+
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 def _lost_race(error: Conflict) -> bool:

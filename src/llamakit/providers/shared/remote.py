@@ -175,8 +175,8 @@ class Remote:
         try:
             async with self._client.stream(method, url, headers=headers, content=content, limits=limits) as reply:
                 if not reply.ok:
-                    body = self._without_secrets(await _some(reply))
-                    raise refusal(self.service, config.key_hint, reply.status, reply.headers, body)
+                    said = self._without_secrets(await _some(reply))
+                    raise refusal(self.service, config.key_hint, reply.status, reply.headers, said)
                 media = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if streams and media == "text/event-stream":
                     async with aclosing(self._read_events(reply, deadline)) as events:
@@ -226,7 +226,6 @@ class Remote:
             return value
         except (ValueError, RecursionError) as fault:
             raise RemoteFailed(f"{self.service} sent what is not JSON") from fault
-
 
     def _without_secrets(self, body: bytes) -> bytes:
         """An error's body, in which some services repeat the key they were given."""

@@ -115,4 +115,6 @@ class SqliteVectors:
         return np.stack([np.frombuffer(found[int(slot) + 1], "<f4") for slot in slots])
 
     def _count(self) -> int:
-        return self._connection.execute("SELECT coalesce(max(rowid), 0) FROM rows").fetchall()[0][0]
+        (count,) = self._connection.execute("SELECT coalesce(max(rowid), 0) FROM rows").fetchall()[0]
+        assert isinstance(count, int), "a row id is a number"
+        return count
