@@ -168,4 +168,10 @@ BUILT_IN: tuple[ProviderSpec, ...] = (
         extra="postgres",
         summary="PostgreSQL with pgvector: the default beside PostgreSQL.",
     ),
+    ProviderSpec(
+        api=Api.vector_io,
+        name="remote::qdrant",
+        target="llamakit.providers.remote.vector_io.qdrant:build",
+        summary="Qdrant, on this machine, in the own network or in its cloud: vectors, words and texts.",
+    ),
 )

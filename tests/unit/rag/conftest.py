@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.postgres import empty_database, postgres_server
+from tests.qdrant import qdrant_at
 
+from llamakit.providers.remote.vector_io.qdrant import QdrantSettings, QdrantWire
 from llamakit.rag.embed import CallableEmbedder, Purpose
 from llamakit.rag.index import Library, create_library
 from llamakit.rag.vector.local import LocalChunks
 from llamakit.rag.vector.pgvector import PgvectorChunks
+from llamakit.rag.vector.qdrant import QdrantChunks
 from llamakit.rag.vector.store import ChunkStore
 from llamakit.storage.migrations import migrate
 from llamakit.storage.sql import Database
@@ -60,7 +63,7 @@ VECTORS = {"local": ("file", "open_flat"), "faiss": ("hnsw", "HnswVectors"), "sq
 NEEDS = {"local": (), "faiss": ("faiss",), "sqlite-vec": ("apsw", "sqlite_vec")}
 
 
-@pytest.fixture(params=["local", "faiss", "sqlite-vec", "pgvector"])
+@pytest.fixture(params=["local", "faiss", "sqlite-vec", "pgvector", "qdrant"])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Database, ChunkStore]]:
     """A database and a chunk store of each kind."""
     if request.param in VECTORS:
@@ -73,6 +76,14 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield database, store
         await store.close()
         await database.close()
+        return
+    if request.param == "qdrant":
+        with qdrant_at(tmp_path / "qdrant") as (url, _):
+            database = await SqliteDatabase.open(tmp_path / "main.db")
+            wire = QdrantWire(QdrantSettings(url=url, private=True))
+            yield database, QdrantChunks(wire.call)
+            await wire.aclose()
+            await database.close()
         return
     from llamakit.storage.postgres import PostgresDatabase
 
