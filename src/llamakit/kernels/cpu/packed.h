@@ -35,27 +35,39 @@ INLINE Ints broadcast(const int8_t* p) {
     return ints(word);
 }
 
+// Blocks of 16 columns that are multiplied side by side, each so far from the one before. Few rows wait for memory, and
+// a core reads several runs of consecutive blocks sooner than a single one, when each is asked for just ahead.
+struct Runs {
+    const uint8_t* codes;
+    int64_t codes_apart;
+    const int8_t* multipliers;  // nibbles
+    int64_t multipliers_apart;
+    const float* scales;
+    int64_t columns, columns_apart;  // columns that are left from the first block on
+};
+constexpr int64_t kAhead = 512;  // bytes of each run that are asked for ahead
+
 // kRows rows (inside one block of 16) by kBlocks blocks of byte weights.
 template <int kRows, int kBlocks>
-INLINE void byte_tile(const uint8_t* codes, int64_t block_bytes, const Activations& x, int64_t row,
+INLINE void byte_tile(const Runs& w, const Activations& x, int64_t row,
                       int32_t (&sums)[kRows][kBlocks * kBlockColumnsPacked]) {
     constexpr int kVectors = kBlocks * kHalves;
     const int8_t* activations = row_codes(x, row);
+    const uint8_t* codes = w.codes;
     Ints acc[kRows][kVectors];
     for (int i = 0; i < kRows; ++i)
         for (int j = 0; j < kVectors; ++j) acc[i][j] = ints(-kWeightOffset * x.totals[row + i]);
     for (int64_t step = 0; step < x.steps; ++step, codes += kBlockBytes, activations += x.step_stride) {
-        if constexpr (kRows == 1)
-            for (int b = 0; b < kBlocks; ++b)
-                for (int line = 0; line < kBlockBytes; line += 64)
-                    __builtin_prefetch(codes + b * block_bytes + line + 4 * kBlockBytes);
         for (int64_t k = 0; k < kStep; k += 4) {
-            Ints w[kVectors];
+            if constexpr (kRows < 4)
+                for (int b = 0; b < kBlocks; ++b)
+                    __builtin_prefetch(codes + b * w.codes_apart + k * kBlockColumnsPacked + kAhead);
+            Ints v[kVectors];
             for (int j = 0; j < kVectors; ++j)
-                w[j] = load_ints(codes + j / kHalves * block_bytes + k * kBlockColumnsPacked + j % kHalves * kIntLanes * 4);
+                v[j] = load_ints(codes + j / kHalves * w.codes_apart + k * kBlockColumnsPacked + j % kHalves * kIntLanes * 4);
             for (int i = 0; i < kRows; ++i) {
                 const Ints a = broadcast(activations + i * x.row_stride + k);
-                for (int j = 0; j < kVectors; ++j) acc[i][j] = dot_bytes(acc[i][j], w[j], a);
+                for (int j = 0; j < kVectors; ++j) acc[i][j] = dot_bytes(acc[i][j], v[j], a);
             }
         }
     }
@@ -63,22 +75,24 @@ INLINE void byte_tile(const uint8_t* codes, int64_t block_bytes, const Activatio
         for (int j = 0; j < kVectors; ++j) store_ints(sums[i] + j * kIntLanes, acc[i][j]);
 }
 
-// kRows rows by one block of nibbles. A group of 32 k values is four vectors of bytes: low nibbles are k 0-15, high
+// kRows rows by kBlocks blocks of nibbles. A group of 32 k values is four vectors of bytes: low nibbles are k 0-15, high
 // nibbles k 16-31.
-template <int kRows>
-INLINE void nibble_tile(const uint8_t* codes, const int8_t* multipliers, const Activations& x, int64_t row,
-                        int32_t (&sums)[kRows][kBlockColumnsPacked]) {
+template <int kRows, int kBlocks>
+INLINE void nibble_tile(const Runs& w, const Activations& x, int64_t row,
+                        int32_t (&sums)[kRows][kBlocks * kBlockColumnsPacked]) {
+    constexpr int64_t kGroupBytes = kNibbleBytes / 2;
     const int8_t* activations = row_codes(x, row);
-    Ints acc[kRows][kHalves];
+    const int32_t* group_sums = x.sums + row * x.steps * 2;
+    Ints acc[kRows][kBlocks * kHalves];
     for (auto& r : acc)
         for (Ints& a : r) a = ints(0);
-    for (int64_t step = 0; step < x.steps; ++step, activations += x.step_stride) {
-        if constexpr (kRows == 1) {
-            for (int line = 0; line < kNibbleBytes; line += 64) __builtin_prefetch(codes + line + 8 * kNibbleBytes);
-            __builtin_prefetch(multipliers + 256);
-        }
-        for (int64_t half = 0; half < 2; ++half, codes += kNibbleBytes / 2, multipliers += kBlockColumnsPacked) {
-            const int64_t group = step * 2 + half;
+    for (int64_t group = 0; group < x.steps * 2; ++group) {
+        const int8_t* piece = activations + group / 2 * x.step_stride + group % 2 * kGroup;
+        UNROLL for (int b = 0; b < kBlocks; ++b) {
+            const uint8_t* codes = w.codes + b * w.codes_apart + group * kGroupBytes;
+            const int8_t* multipliers = w.multipliers + b * w.multipliers_apart + group * kBlockColumnsPacked;
+            for (int line = 0; line < kGroupBytes; line += 64) __builtin_prefetch(codes + line + kAhead);
+            if (group % 4 == 0) __builtin_prefetch(multipliers + 128);
             for (int h = 0; h < kHalves; ++h) {
                 Ints low[4], high[4];
                 for (int c = 0; c < 4; ++c) {
@@ -87,21 +101,22 @@ INLINE void nibble_tile(const uint8_t* codes, const int8_t* multipliers, const A
                     high[c] = high_nibbles(both);
                 }
                 for (int i = 0; i < kRows; ++i) {
-                    const int8_t* a = activations + i * x.row_stride + half * kGroup;
+                    const int8_t* a = piece + i * x.row_stride;
                     // Two chains hide the latency of a product.
-                    Ints first = ints(-8 * x.sums[(row + i) * x.steps * 2 + group]), second = ints(0);
+                    Ints first = ints(-8 * group_sums[i * x.steps * 2 + group]), second = ints(0);
                     for (int c = 0; c < 4; ++c) {
                         first = dot_nibbles(first, low[c], broadcast(a + c * 4));
                         second = dot_nibbles(second, high[c], broadcast(a + 16 + c * 4));
                     }
                     // |sum| <= 32 * 8 * 127 < 2^15.
-                    acc[i][h] = multiply_add(acc[i][h], add(first, second), multipliers + h * kIntLanes);
+                    Ints& total = acc[i][b * kHalves + h];
+                    total = multiply_add(total, add(first, second), multipliers + h * kIntLanes);
                 }
             }
         }
     }
     for (int i = 0; i < kRows; ++i)
-        for (int h = 0; h < kHalves; ++h) store_ints(sums[i] + h * kIntLanes, acc[i][h]);
+        for (int h = 0; h < kBlocks * kHalves; ++h) store_ints(sums[i] + h * kIntLanes, acc[i][h]);
 }
 
 // Nibbles of one group of a block to the bytes that stand for them: 128 + multiplier * (nibble - 8).
@@ -144,88 +159,73 @@ inline void widen_steps(const uint8_t* codes, const int8_t* multipliers, int64_t
     }
 }
 
-// Blocks of 16 columns of a patch, and how many of them one tile holds.
-constexpr int64_t kPatchBlocks = 4;
-constexpr int kTileBlocks = kIntLanes == 16 ? 4 : 1;
+// Blocks that are multiplied side by side, a matter of registers, and how many consecutive ones each run has at most.
+constexpr int kTileBlocks = kIntLanes == 16 ? 4 : kIntLanes == 8 ? 2 : 1;
+constexpr int64_t kTileColumns = kTileBlocks * kBlockColumnsPacked, kLongestRun = 4;
 constexpr int kTileRowsPacked = 4;
 // From this many rows on nibbles are widened once instead of being unpacked for every few rows.
 constexpr int64_t kWidenRows = 12;
 
-template <int kRows, int kBlocks, class Out>
-INLINE void byte_rows(const uint8_t* codes, int64_t block_bytes, const float* scales, const Activations& x, int64_t row,
-                      Out* out, int64_t out_stride, int64_t columns) {
+template <bool kNibbles, int kRows, int kBlocks, class Out>
+INLINE void packed_rows(const Runs& w, const Activations& x, int64_t row, Out* out, int64_t out_stride) {
     alignas(64) int32_t sums[kRows][kBlocks * kBlockColumnsPacked];
-    byte_tile<kRows, kBlocks>(codes, block_bytes, x, row, sums);
+    if constexpr (kNibbles) nibble_tile<kRows, kBlocks>(w, x, row, sums);
+    else byte_tile<kRows, kBlocks>(w, x, row, sums);
     for (int i = 0; i < kRows; ++i)
-        for (int b = 0; b < kBlocks; ++b)
-            put_sums(sums[i] + b * 16, scales + b * 16, x.scales[row + i], out + (row + i) * out_stride + b * 16,
-                     columns - b * 16);
+        for (int64_t b = 0, n = 0; b < kBlocks; ++b, n += w.columns_apart)
+            put_sums(sums[i] + b * 16, w.scales + n, x.scales[row + i], out + (row + i) * out_stride + n, w.columns - n);
 }
 
-template <int kBlocks, class Out>
-void byte_blocks(const uint8_t* codes, int64_t block_bytes, const float* scales, const Activations& x, Out* out,
-                 int64_t out_stride, int64_t columns) {
+template <bool kNibbles, int kBlocks, class Out>
+void packed_blocks(const Runs& w, const Activations& x, Out* out, int64_t out_stride) {
     int64_t row = 0;
     for (; row + kTileRowsPacked <= x.rows; row += kTileRowsPacked)
-        byte_rows<kTileRowsPacked, kBlocks>(codes, block_bytes, scales, x, row, out, out_stride, columns);
+        packed_rows<kNibbles, kTileRowsPacked, kBlocks>(w, x, row, out, out_stride);
     switch (x.rows - row) {
-        case 3: return byte_rows<3, kBlocks>(codes, block_bytes, scales, x, row, out, out_stride, columns);
-        case 2: return byte_rows<2, kBlocks>(codes, block_bytes, scales, x, row, out, out_stride, columns);
-        case 1: return byte_rows<1, kBlocks>(codes, block_bytes, scales, x, row, out, out_stride, columns);
+        case 3: return packed_rows<kNibbles, 3, kBlocks>(w, x, row, out, out_stride);
+        case 2: return packed_rows<kNibbles, 2, kBlocks>(w, x, row, out, out_stride);
+        case 1: return packed_rows<kNibbles, 1, kBlocks>(w, x, row, out, out_stride);
     }
 }
 
-template <int kRows, class Out>
-INLINE void nibble_rows(const uint8_t* codes, const int8_t* multipliers, const float* scales, const Activations& x,
-                        int64_t row, Out* out, int64_t out_stride, int64_t columns) {
-    alignas(64) int32_t sums[kRows][kBlockColumnsPacked];
-    nibble_tile<kRows>(codes, multipliers, x, row, sums);
-    for (int i = 0; i < kRows; ++i)
-        put_sums(sums[i], scales, x.scales[row + i], out + (row + i) * out_stride, columns);
-}
-
-template <class Out>
-void nibble_block(const uint8_t* codes, const int8_t* multipliers, const float* scales, const Activations& x, Out* out,
-                  int64_t out_stride, int64_t columns) {
-    int64_t row = 0;
-    for (; row + 4 <= x.rows; row += 4) nibble_rows<4>(codes, multipliers, scales, x, row, out, out_stride, columns);
-    switch (x.rows - row) {
-        case 3: return nibble_rows<3>(codes, multipliers, scales, x, row, out, out_stride, columns);
-        case 2: return nibble_rows<2>(codes, multipliers, scales, x, row, out, out_stride, columns);
-        case 1: return nibble_rows<1>(codes, multipliers, scales, x, row, out, out_stride, columns);
-    }
+// `count` consecutive blocks from the one `w` points at: as many runs as a tile holds, and what is left one by one.
+template <bool kNibbles, class Out>
+void packed_runs(Runs w, int64_t count, const Activations& x, Out* out, int64_t out_stride) {
+    const int64_t bytes = x.steps * (kNibbles ? kNibbleBytes : kBlockBytes), groups = kNibbles ? x.steps * 2 * 16 : 0;
+    const auto next = [&] {
+        w.codes += bytes;
+        w.multipliers += groups;
+        w.scales += 16;
+        w.columns -= 16;
+        out += 16;
+    };
+    const int64_t length = count / kTileBlocks;
+    w.codes_apart = length * bytes;
+    w.multipliers_apart = length * groups;
+    w.columns_apart = length * 16;
+    for (int64_t i = 0; i < length; ++i, next()) packed_blocks<kNibbles, kTileBlocks>(w, x, out, out_stride);
+    for (int64_t i = 0; i < length * (kTileBlocks - 1); ++i) next();
+    for (int64_t i = length * kTileBlocks; i < count; ++i, next()) packed_blocks<kNibbles, 1>(w, x, out, out_stride);
 }
 
 // The blocks [first, end) of the matrix for all rows; `out` points at the first of their columns.
 template <class Out>
 void packed_patch(const Matrix& w, const Activations& x, int64_t first, int64_t end, Out* out, int64_t out_stride) {
+    Runs runs{};
+    runs.scales = w.scales + first * 16;
+    runs.columns = w.columns - first * 16;
     const int64_t bytes = x.steps * kBlockBytes, nibbles = x.steps * kNibbleBytes, groups = x.steps * 2 * 16;
-    const bool widen = w.kind == Kind::kNibbles && x.rows >= kWidenRows;
-    const uint8_t* codes = w.codes + first * (w.kind == Kind::kNibbles ? nibbles : bytes);
-    if (widen) {
-        uint8_t* wide = static_cast<uint8_t*>(scratch(kPerProduct, static_cast<size_t>((end - first) * bytes)));
-        for (int64_t b = first; b < end; ++b)
-            widen_steps(codes + (b - first) * nibbles, w.multipliers + b * groups, x.steps, wide + (b - first) * bytes);
-        codes = wide;
+    if (w.kind == Kind::kBytes) {
+        runs.codes = w.codes + first * bytes;
+        return packed_runs<false>(runs, end - first, x, out, out_stride);
     }
-    for (int64_t b = first; b < end;) {
-        const int64_t columns = w.columns - b * 16;
-        const float* scales = w.scales + b * 16;
-        Out* to = out + (b - first) * 16;
-        if (w.kind == Kind::kNibbles && !widen) {
-            nibble_block(codes, w.multipliers + b * groups, scales, x, to, out_stride, columns);
-            codes += nibbles;
-            b += 1;
-        } else if (kTileBlocks > 1 && b + kTileBlocks <= end) {
-            byte_blocks<kTileBlocks>(codes, bytes, scales, x, to, out_stride, columns);
-            codes += kTileBlocks * bytes;
-            b += kTileBlocks;
-        } else {
-            byte_blocks<1>(codes, bytes, scales, x, to, out_stride, columns);
-            codes += bytes;
-            b += 1;
-        }
-    }
+    runs.codes = w.codes + first * nibbles;
+    runs.multipliers = w.multipliers + first * groups;
+    if (x.rows < kWidenRows) return packed_runs<true>(runs, end - first, x, out, out_stride);
+    uint8_t* wide = static_cast<uint8_t*>(scratch(kPerProduct, static_cast<size_t>((end - first) * bytes)));
+    widen_steps(runs.codes, runs.multipliers, (end - first) * x.steps, wide);
+    runs.codes = wide;
+    packed_runs<false>(runs, end - first, x, out, out_stride);
 }
 
 }  // namespace

@@ -68,33 +68,32 @@ class ByteBlocks {
     uint8_t* const buffer_;
 };
 
-// Steps that few rows widen at a time: the blocks of a task (16 KiB) stay in the first-level cache.
-constexpr int64_t kFewSteps = 4;
-// Bytes of nibbles that few rows ask for ahead.
-constexpr int64_t kFewAhead = 2048;
+// Steps that few rows widen at a time: so few that widening one piece and multiplying the last overlap.
+constexpr int64_t kFewSteps = 2;
+// Bytes that few rows ask for ahead of each run.
+constexpr int64_t kNibblesAhead = 2048, kBytesAhead = 3 * kTileBytes;
 
-// Up to 16 rows by four blocks from `first` on, or up to 32 rows by two; sums in registers throughout.
+// Up to 16 rows by four blocks from `first` on, each `apart` from the one before, or up to 32 rows by two; sums in
+// registers throughout.
 template <int kRowTiles, class Out>
-void packed_few_rows(const Matrix& w, const Activations& x, int64_t first, Out* out, int64_t out_stride) {
+INLINE void packed_few_blocks(const Matrix& w, const Activations& x, int64_t first, int64_t apart, Out* out,
+                              int64_t out_stride) {
     constexpr int kBlocks = 4 / kRowTiles;
     alignas(64) int32_t sums[4][256];
     alignas(64) uint8_t buffer[kBlocks][kFewSteps * kTileBytes];
-    const ByteBlocks blocks(w, x.steps, first, kBlocks, nullptr);
-    Tiles tiles(kRowTiles == 1 ? static_cast<int>(x.rows) : 16);
+    const ByteBlocks blocks(w, x.steps, first, kBlocks * apart, nullptr);
     zero_sums();
     for (int64_t begin = 0; begin < x.steps; begin += kFewSteps) {
         const int64_t end = begin + kFewSteps < x.steps ? begin + kFewSteps : x.steps;
         const uint8_t* b[kBlocks];
-        for (int i = 0; i < kBlocks; ++i) {
-            b[i] = blocks.get(i, begin, end, buffer[i], kFewAhead);
-        }
+        for (int i = 0; i < kBlocks; ++i) b[i] = blocks.get(i * apart, begin, end, buffer[i], kNibblesAhead);
         settle_stores();
         for (int64_t step = 0; step < end - begin; ++step) {
             const int8_t* rows = x.codes + (begin + step) * x.step_stride;
             if (w.kind == Kind::kBytes)
                 for (const uint8_t* p : b)
                     for (int line = 0; line < kTileBytes; line += 64)
-                        _mm_prefetch(p + (step + 3) * kTileBytes + line, _MM_HINT_T0);
+                        _mm_prefetch(p + step * kTileBytes + kBytesAhead + line, _MM_HINT_T0);
             if constexpr (kRowTiles == 1) {
                 _tile_loadd(4, rows, kStep);
                 _tile_loadd(6, b[0] + step * kTileBytes, 64);
@@ -112,10 +111,18 @@ void packed_few_rows(const Matrix& w, const Activations& x, int64_t first, Out* 
     }
     store_sums(sums);
     for (int i = 0; i < 4; ++i) {
-        const int64_t row = i / kBlocks * 16, block = i % kBlocks;
+        const int64_t row = i / kBlocks * 16, block = i % kBlocks * apart;
         put_sum_tile(sums[i], x, row, x.rows - row, w.scales + (first + block) * 16, out + row * out_stride + block * 16,
                      out_stride, w.columns - (first + block) * 16);
     }
+}
+
+// Up to 16 or 32 rows by `count` consecutive blocks, in runs that are read side by side; see packed.h.
+template <int kRowTiles, class Out>
+void packed_few_rows(const Matrix& w, const Activations& x, int64_t first, int64_t count, Out* out, int64_t out_stride) {
+    const int64_t run = count * kRowTiles / 4;
+    Tiles tiles(kRowTiles == 1 ? static_cast<int>(x.rows) : 16);
+    for (int64_t i = 0; i < run; ++i) packed_few_blocks<kRowTiles>(w, x, first + i, run, out + i * 16, out_stride);
 }
 
 // Up to kGridStream blocks of rows from `row` on by `count` blocks of columns.

@@ -143,7 +143,7 @@ class Product {
             const int64_t fitting = kPanelBytes / (w.depth * static_cast<int64_t>(sizeof(float))) / 48 * 48;
             patch_rows_ = fitting < 48 ? 48 : fitting;
         } else {
-            patch_columns_ = kPatchBlocks * 16;
+            patch_columns_ = kTileBlocks * 16 * run_length(threads);
         }
     }
 
@@ -164,6 +164,12 @@ class Product {
     }
 
   private:
+    // Consecutive blocks of a run, see packed.h: few enough that all threads find work.
+    int64_t run_length(int threads) const {
+        const int64_t fair = w_.columns / (kTileColumns * threads * 4);
+        return fair < 1 ? 1 : fair < kLongestRun ? fair : kLongestRun;
+    }
+
     int64_t strips() const { return ceil_div(w_.columns, patch_columns_); }
 
     void run_dense(const Patch& p, T* out, int64_t out_stride) const {
@@ -185,8 +191,8 @@ class Product {
     void run_packed(const Patch& p, T* out, int64_t out_stride) const {
         const int64_t first = p.column / 16, end = ceil_div(p.column + p.columns, 16);
 #if defined(__AMX_INT8__)
-        if (few_) return packed_few_rows<1>(w_, x_.bytes, first, out, out_stride);
-        if (some_) return packed_few_rows<2>(w_, x_.bytes, first, out, out_stride);
+        if (few_) return packed_few_rows<1>(w_, x_.bytes, first, end - first, out, out_stride);
+        if (some_) return packed_few_rows<2>(w_, x_.bytes, first, end - first, out, out_stride);
         if (x_.rows >= kTileMinRows)
             return packed_many_rows(w_, x_.bytes, p.row, p.rows, first, end - first, out, out_stride);
 #endif
@@ -199,7 +205,7 @@ class Product {
         const bool whole = w_.columns % 64 == 0 && (!dense || w_.depth % kPairStep == 0);
         few_ = whole && x_.rows <= 16;
         some_ = whole && !few_ && x_.rows <= (dense ? 128 : 32);
-        patch_columns_ = few_ ? 64 : some_ ? 32 : grid_panel(ceil_div(w_.columns, 16), threads) * 16;
+        patch_columns_ = few_ || some_ ? (few_ ? 64 : 32) * (dense ? 1 : run_length(threads)) : grid_panel(ceil_div(w_.columns, 16), threads) * 16;
         if (!few_ && !some_) patch_rows_ = kGridStream * 16;
 #else
         (void)threads;
