@@ -13,6 +13,7 @@ from starlette.types import Scope as HttpScope
 
 from llamakit.server.dialects import Dialect
 from llamakit.stack.access import ALL_SCOPES, NO_LIMITS, KeyLimits, Scope
+from llamakit.storage.sql import Statement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +64,8 @@ class Exchange:
     completion_tokens: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     """Headers of the answer that tell of the caller's limits."""
+    deferred: list[Statement] | None = None
+    """What the answer keeps, for whoever commits it together with the answer; None: it is committed at once."""
 
 
 def attach(scope: HttpScope, exchange: Exchange) -> None:

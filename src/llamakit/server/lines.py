@@ -41,15 +41,20 @@ class BatchLines:
     async def answer(self, endpoint: str, body: Mapping[str, Any], asker: Asker) -> Answered:
         """What the route would answer; whatever goes wrong is an answer too."""
         principal = Principal(name=asker.owner, salt=asker.salt)
-        exchange = Exchange(id=asker.request_id, method="(batch)", route=endpoint, principal=principal)
+        exchange = Exchange(id=asker.request_id, method="(batch)", route=endpoint, principal=principal, deferred=[])
+
+        def refused(fault: Exception) -> Answered:
+            return Answered(status=status_of(fault), body=describe(fault, exchange.id), ignored=exchange.ignored)
+
         try:
             with self._service.telemetry.alone(f"batch {endpoint}", asker.owner):
                 answer = await self._endpoints[endpoint](dict(body), exchange)
         except Exception as fault:  # noqa: BLE001 - every failure becomes the line's answer; describe() logs our bugs
-            return Answered(status=status_of(fault), body=describe(fault, exchange.id), ignored=exchange.ignored)
+            return refused(fault)
         finally:
             await self._service.guard.charge(exchange)
-        return Answered(status=200, body=answer, ignored=exchange.ignored)
+        kept = tuple(exchange.deferred or ())
+        return Answered(status=200, body=answer, ignored=exchange.ignored, kept=kept, refused=refused)
 
     async def _chat(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
         wire = self._read(openai_chat.ChatCompletionRequest, body, exchange, openai_chat.set_aside)
@@ -69,7 +74,8 @@ class BatchLines:
             raise InvalidRequest("background has no meaning in a batch, which is one; leave it out", param="background")
         responses = self._service.stack.responses
         plan = await responses.prepare(exchange.principal.name, wire, exchange.principal.salt)
-        return await responses.whole(exchange.principal.name, plan, self._service.metered_for(exchange))
+        chat = self._service.metered_for(exchange)
+        return await responses.whole(exchange.principal.name, plan, chat, exchange.deferred)
 
     async def _moderation(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
         wire = self._read(WireModerationRequest, body, exchange)

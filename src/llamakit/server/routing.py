@@ -26,6 +26,7 @@ from llamakit.server.exchange import Exchange, exchange_of
 from llamakit.server.gone import ClientGone
 from llamakit.server.guard import Guard
 from llamakit.server.scopes import scope_of
+from llamakit.storage.jobs import ALLOWED_BY
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -97,9 +98,11 @@ class GuardedRoute(Route):
         except Exception as fault:  # noqa: BLE001 - every failure becomes an answer; describe() logs our bugs
             await error_response(fault, exchange.id, exchange.dialect)(scope, receive, send)
             return
+        allowed_by = ALLOWED_BY.set(exchange.principal.key)
         try:
             await self.app(scope, permit.receive, send)
         finally:
+            ALLOWED_BY.reset(allowed_by)
             permit.close()
 
 

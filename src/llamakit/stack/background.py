@@ -1,7 +1,8 @@
 """Work that goes on without its client: handlers by kind, and the one runner of a server that calls them.
 
-The runner starts with the server, so that what a dead process left is taken up within the lease, or with
-the first job where nobody started it.
+The runner starts with the server, so that what a dead process left is taken up at once, or within the lease where
+servers share no machine; or with the first job where nobody started it. Work whose key was revoked or has
+expired is not begun, and stopped where it runs.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from llamakit.stack.keys import KeyBook
 from llamakit.stack.storage import Storage
-from llamakit.storage.jobs import Handler, JobQueue, JobRunner, RunnerSettings
+from llamakit.storage.job_runner import Handler, JobRunner, Permissions, Refused, RunnerSettings
+from llamakit.storage.jobs import JobQueue
+from llamakit.storage.roll import Roll
 
 NEVER = 1_000_000
 SETTINGS = RunnerSettings(concurrency=64, max_attempts=NEVER)
 """Handlers count attempts themselves, because what they work on must be told when there are no more."""
+KEY_ENDED = "key_ended"
+"""Code of the error of what was refused."""
+REASON = "the API key that asked for this was revoked or has expired before it was done"
 
 
 class Background:
@@ -24,12 +31,18 @@ class Background:
         self._storage = storage
         self._settings = settings
         self._handlers: dict[str, Handler] = {}
+        self._refused: dict[str, Refused] = {}
         self._queue: JobQueue | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def handle(self, kind: str, handler: Handler) -> None:
-        """Let `handler` do the jobs of a kind, those that wait already among them."""
+    def handle(self, kind: str, handler: Handler, refused: Refused | None = None) -> None:
+        """Let `handler` do the jobs of a kind, those that wait already among them.
+
+        `refused` ends what a job works on whose key has ended; without it, jobs of the kind run in any case.
+        """
         self._handlers[kind] = handler
+        if refused is not None:
+            self._refused[kind] = refused
 
     async def queue(self) -> JobQueue:
         """The queue of jobs, with a runner behind it."""
@@ -43,7 +56,11 @@ class Background:
         if self._queue is None:
             self._queue = JobQueue(database)
         if self._task is None or self._task.done():
-            runner = JobRunner(database, self._queue, self._handlers, self._settings)
+            permissions = Permissions(ended=KeyBook(self._storage).ended, refused=self._refused, reason=REASON)
+            roll = None if database.dialect == "postgres" else Roll(self._storage.folder("workers"))
+            runner = JobRunner(
+                database, self._queue, self._handlers, self._settings, permissions=permissions, roll=roll
+            )
             self._task = asyncio.create_task(runner.run(), name="background work")
 
     async def aclose(self) -> None:

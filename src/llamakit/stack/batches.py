@@ -1,8 +1,9 @@
 """Batches: files of requests that are answered in the background, each line once.
 
-A batch is a row and a job. What became of a line is committed before the next takes its place, so a process that
-takes the job up after a kill goes on behind the last answered line; the files are made of those rows at the end,
-in one commit with the end itself. Knows no endpoint: who answers a line is passed in.
+A batch is a row and a job. What became of a line is committed before the next takes its place, in one commit with
+whatever its answer keeps (a stored chat or response), so a process that takes the job up after a kill goes on behind
+the last answered line and nothing is kept twice; the files are made of those rows at the end, in one commit with the
+end itself. Knows no endpoint: who answers a line is passed in.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from llamakit.api.batches import WireBatchRequest, new_batch, usage_of
 from llamakit.api.openai_lists import PageQuery, list_body
 from llamakit.core.errors import Conflict, EngineStopped, InvalidRequest, NotFound, Overloaded, StorageError
 from llamakit.core.faults import fault
-from llamakit.stack.background import Background
+from llamakit.stack.background import KEY_ENDED, Background
 from llamakit.stack.batch_input import MAX_FILE_BYTES, Line, check_input, lines
-from llamakit.stack.batch_rows import LINE, BatchRows, Result
+from llamakit.stack.batch_rows import LINE, RUNNING, BatchRows, Result
 from llamakit.stack.files import Files
 from llamakit.stack.storage import Storage
 from llamakit.storage.ids import BATCH
@@ -69,6 +70,10 @@ class Answered:
     body: Any
     ignored: tuple[str, ...] = ()
     """Paths of request fields that were set aside."""
+    kept: tuple[Statement, ...] = ()
+    """What is kept with the answer; whoever keeps the answer commits it."""
+    refused: Callable[[Exception], Answered] | None = None
+    """The answer in place of this one where that fails."""
 
 
 AnswerLine = Callable[[str, Mapping[str, Any], Asker], Awaitable[Answered]]
@@ -92,7 +97,7 @@ class Batches:
     def answer_with(self, answer: AnswerLine) -> None:
         """Let `answer` do the lines; from then on this process works on batches."""
         self._answer = answer
-        self._background.handle(JOB_KIND, self._work)
+        self._background.handle(JOB_KIND, self._work, self._refused)
 
     async def create(self, owner: str, salt: str, wire: WireBatchRequest) -> dict[str, Any]:
         """A batch; once this returned it comes to an end, whatever happens."""
@@ -181,6 +186,17 @@ class Batches:
         finally:
             del self._changed[id]
 
+    async def _refused(self, context: JobContext, reason: str) -> None:
+        """End a batch whose key has ended; what was answered has its files."""
+        rows = await self._rows(context.job.owner)
+        try:
+            row = await rows.row(context.job.payload["batch"])
+        except NotFound:
+            return
+        if row["status"] in RUNNING:
+            work = _Work(self._storage, self._files, rows, context, row, self._clock)
+            await work.fail(KEY_ENDED, reason)
+
     async def _go_on(self, work: _Work) -> None:
         """From whatever status the batch was left in to its end."""
         await work.count_attempt()
@@ -241,6 +257,7 @@ class Batches:
             await asyncio.sleep(min(30.0, 0.5 * 2**attempt))
         fault("batches.before_line")
         await work.keep(line, asker.request_id, answered)
+        fault("batches.after_line")
 
     async def _rows(self, owner: str) -> BatchRows:
         return BatchRows(await self._storage.database(), owner)
@@ -321,7 +338,14 @@ class _Work:
         is_error = answered.status != 200
         usage = (0, 0, 0) if is_error else usage_of(answered.body)
         result = Result(line=line.number, is_error=is_error, text=text, usage=usage)
-        await self._commit(self.rows.keeping(self.id, result))
+        try:
+            await self._commit(self.rows.keeping(self.id, result), *answered.kept)
+        except (Conflict, InvalidRequest, NotFound) as fault:
+            # What is kept has no place any more, such as a deleted conversation; or the job is another's, and then
+            # the second attempt says so.
+            if not answered.kept or answered.refused is None:
+                raise
+            await self.keep(line, request_id, answered.refused(fault))
 
     async def fail(self, code: str, message: str) -> None:
         """Commit that the batch cannot go on, and why; lines that were answered have their files all the same."""

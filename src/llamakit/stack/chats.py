@@ -10,7 +10,7 @@ from llamakit.api.openai_lists import PageQuery, deleted_body, list_body
 from llamakit.api.openai_stored_chats import input_messages, page_of
 from llamakit.stack.storage import Storage
 from llamakit.storage.ids import CHAT_COMPLETION
-from llamakit.storage.sql import Executor, Row
+from llamakit.storage.sql import Executor, Row, Statement
 from llamakit.storage.tables import Owned, Table, create_owned
 
 CHATS = Table("chats", ("model", "metadata", "body", "messages"), ids=CHAT_COMPLETION)
@@ -32,21 +32,25 @@ class StoredChats:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    async def keep(
+    async def keep(self, statement: Statement) -> None:
+        """Commit what `keeping` made; it is on the disk when this returns."""
+        await (await self._storage.database()).run(statement)
+
+    async def keeping(
         self,
         owner: str,
         body: Mapping[str, Any],
         messages: Sequence[Mapping[str, Any]],
         metadata: Mapping[str, str] | None,
-    ) -> None:
-        """Keep an answer with the messages it answers; it is on the disk when this returns."""
+    ) -> Statement:
+        """The statement that keeps an answer with the messages it answers."""
         row = {
             "model": body["model"],
             "metadata": json.dumps(metadata or {}),
             "body": json.dumps(body),
             "messages": json.dumps(messages),
         }
-        await (await self._rows(owner)).insert(body["id"], row)
+        return (await self._rows(owner)).inserting(body["id"], row)
 
     async def get(self, owner: str, id: str) -> dict[str, Any]:
         """The answer, or `NotFound`."""

@@ -31,7 +31,8 @@ from llamakit.stack.chunk_stores import Chunks
 from llamakit.stack.files import Files
 from llamakit.stack.storage import Storage
 from llamakit.stack.vector_tables import ATTACHMENTS
-from llamakit.storage.jobs import JobContext, JobQueue, RunnerSettings
+from llamakit.storage.job_runner import RunnerSettings
+from llamakit.storage.jobs import JobContext, JobQueue
 from llamakit.storage.sql import Row, Statement
 
 log = logging.getLogger(__name__)
@@ -68,9 +69,9 @@ class Ingestion:
     def _runner(self) -> Background:
         """A runner of its own, so that a thousand documents do not keep a response waiting."""
         background = Background(self._storage, SETTINGS)
-        handlers = {INGEST: self._ingest, FORGET: self._forget, DROP: self._drop}
-        for kind, handler in handlers.items():
-            background.handle(kind + self._suffix, handler)
+        background.handle(INGEST + self._suffix, self._ingest, self._refused)
+        background.handle(FORGET + self._suffix, self._forget)
+        background.handle(DROP + self._suffix, self._drop)
         return background
 
     async def queue(self) -> JobQueue:
@@ -129,6 +130,17 @@ class Ingestion:
             return
         if changes["status"] == "completed":
             await self._follow_attributes(owner, row)
+
+    async def _refused(self, context: JobContext, reason: str) -> None:
+        """Let an attachment fail whose key has ended; one that is cancelled or gone has nobody to tell."""
+        owner, id = context.job.owner, context.job.payload["attachment"]
+        rows = ATTACHMENTS.of(await self._storage.database(), owner)
+        try:
+            row = await rows.get(id)
+            await rows.update(id, _failed("server_error", reason), when={"status": "in_progress"})
+        except (NotFound, Conflict):
+            return
+        await self.forget(owner, row["store"], id)
 
     async def _clean(self, owner: str, row: Row) -> None:
         """Take away what was made for an attachment that was detached or cancelled meanwhile; where another process

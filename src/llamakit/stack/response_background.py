@@ -21,7 +21,7 @@ from llamakit.api.openai_response_writer import MadeCall
 from llamakit.api.openai_responses import ResponseRequest
 from llamakit.core.errors import Conflict, EngineStopped, InvalidRequest, NotFound, Overloaded, StorageError
 from llamakit.core.faults import fault
-from llamakit.stack.background import Background
+from llamakit.stack.background import KEY_ENDED, Background
 from llamakit.stack.conversations import Conversations
 from llamakit.stack.items import Item
 from llamakit.stack.response_events import Event, EventLog, Replay, Watchers, number, partial_output
@@ -59,7 +59,7 @@ class BackgroundResponses:
         self._watchers = Watchers()
         self.chat: Callable[[str], Chat] = lambda _: inference.chat
         """Who is asked on behalf of an owner; a server puts its meters here."""
-        background.handle(JOB_KIND, self._work)
+        background.handle(JOB_KIND, self._work, self._refused)
 
     async def enqueue(self, owner: str, plan: Plan) -> dict[str, Any]:
         """Keep the request and return; once this returned the response comes to an end, whatever happens."""
@@ -140,6 +140,16 @@ class BackgroundResponses:
             if isinstance(failed, Overloaded | StorageError | EngineStopped) and context.job.attempts < MAX_ATTEMPTS:
                 raise
             await work.fail(*self._failure(failed, id))
+
+    async def _refused(self, context: JobContext, reason: str) -> None:
+        """End a response whose key has ended; what had been written stays."""
+        rows = await self._rows(context.job.owner)
+        try:
+            row = await rows.row(context.job.payload["response"])
+        except NotFound:
+            return
+        if row["status"] in RUNNING:
+            await _Work(self._storage, rows, context, row, self._watchers).fail(KEY_ENDED, reason)
 
     async def _make(self, work: _Work, row: Row) -> None:
         owner, id = work.context.job.owner, row["id"]

@@ -30,7 +30,7 @@ from llamakit.stack.response_plan import Plan, Planner
 from llamakit.stack.response_rows import ResponseRows
 from llamakit.stack.storage import Storage
 from llamakit.storage.ids import RESPONSE
-from llamakit.storage.sql import Row
+from llamakit.storage.sql import Row, Statement
 from llamakit.storage.tables import stamp
 
 log = logging.getLogger(__name__)
@@ -81,15 +81,20 @@ class Responses:
             yield number(event, sent)
             sent += 1
 
-    async def whole(self, owner: str, plan: Plan, chat: Chat) -> dict[str, Any]:
-        """The response at its end; what fails is raised."""
+    async def whole(
+        self, owner: str, plan: Plan, chat: Chat, deferred: list[Statement] | None = None
+    ) -> dict[str, Any]:
+        """The response at its end; what fails is raised. What it keeps is put into `deferred` where there is one."""
         loop = ResponseLoop(plan, self._inference, chat)
         async with aclosing(loop.events()) as events:
             async for _ in events:
                 pass
         for _ in loop.writer.finish(int(time.time())):
             pass
-        await self._keep(owner, plan, loop)
+        if deferred is None:
+            await self._keep(owner, plan, loop)
+        else:
+            deferred += await self._keeping(owner, plan, loop)
         return plan.resource
 
     async def get(self, owner: str, id: str) -> dict[str, Any]:
@@ -127,10 +132,15 @@ class Responses:
 
     async def _keep(self, owner: str, plan: Plan, loop: ResponseLoop) -> None:
         """Commit the response and what its conversation gains, all or nothing."""
+        if statements := await self._keeping(owner, plan, loop):
+            await (await self._storage.database()).run(*statements)
+
+    async def _keeping(self, owner: str, plan: Plan, loop: ResponseLoop) -> list[Statement]:
+        """The statements that keep the response and what its conversation gains; none where neither is wanted."""
         resource = plan.resource
         conversation = None if resource["conversation"] is None else resource["conversation"]["id"]
         if not resource["store"] and conversation is None:
-            return
+            return []
         database = await self._storage.database()
         rows = ResponseRows(database, owner)
         kept = plan.id if resource["store"] else None
@@ -138,7 +148,7 @@ class Responses:
         if kept is not None:
             statements.append(rows.inserting(resource, plan.created_ns))
         items = (*plan.inputs, *loop.outputs())
-        await database.run(*statements, *rows.keeping(items, response=kept, conversation=conversation))
+        return [*statements, *rows.keeping(items, response=kept, conversation=conversation)]
 
     async def _keep_failed(self, owner: str, plan: Plan, loop: ResponseLoop) -> None:
         """Keep a response that failed in the middle, outside of its conversation; its reader is told in any case."""

@@ -7,6 +7,7 @@ from llamakit.rag.index import create_library
 from llamakit.stack.agents import create_agents
 from llamakit.stack.batch_rows import create_batches
 from llamakit.stack.chats import create_chats
+from llamakit.stack.container_rows import create_containers
 from llamakit.stack.conversations import create_conversations
 from llamakit.stack.datasets import create_datasets
 from llamakit.stack.files import create_files
@@ -23,7 +24,7 @@ from llamakit.stack.uploads import create_uploads
 from llamakit.stack.usage import create_usage
 from llamakit.stack.vector_dbs import create_vector_dbs
 from llamakit.stack.vector_tables import create_vector_stores
-from llamakit.storage.jobs import create_jobs
+from llamakit.storage.jobs import add_permissions, create_jobs
 from llamakit.storage.migrations import Migration
 
 STEPS: tuple[Migration, ...] = (
@@ -49,4 +50,6 @@ STEPS: tuple[Migration, ...] = (
     create_vector_dbs,
     create_datasets,
     create_scoring_functions,
+    add_permissions,
+    create_containers,
 )

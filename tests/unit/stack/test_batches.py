@@ -231,6 +231,31 @@ async def test_cancelling_keeps_what_was_answered_and_names_what_was_not():
         assert (await client.post(f"/v1/batches/{batch['id']}/cancel")).json() == batch
 
 
+async def test_a_line_whose_answer_has_no_place_any_more_is_an_error_of_that_line():
+    inference = Books()
+    inference.gate.clear()
+    async with serving(inference) as (client, stack):
+        conversation = (await client.post("/v1/conversations", json={})).json()["id"]
+        rows = [
+            row("lost", {"model": "echo", "input": "wait", "conversation": conversation}, "/v1/responses"),
+            row("kept", {"model": "echo", "input": "wait too"}, "/v1/responses"),
+        ]
+        batch = await begin(client, stack, rows, "/v1/responses")
+        async with asyncio.timeout(10):
+            while len(inference.asked) < 2:
+                await asyncio.sleep(0.01)
+        assert (await client.delete(f"/v1/conversations/{conversation}")).status_code == 200
+        inference.gate.set()
+        batch = await ended(client, batch)
+        assert batch["status"] == "completed" and batch["request_counts"] == {"total": 2, "completed": 1, "failed": 1}
+        (lost,) = await lines_of(stack, batch["error_file_id"])
+        assert lost["custom_id"] == "lost" and lost["response"]["status_code"] == 404
+        (kept,) = await lines_of(stack, batch["output_file_id"])
+        assert [one["id"] for one in (await client.get("/v1/responses")).json()["data"]] == [
+            kept["response"]["body"]["id"]
+        ]
+
+
 async def test_a_batch_whose_time_is_over_expires():
     inference = Books()
     inference.gate.clear()

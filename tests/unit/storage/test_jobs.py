@@ -1,4 +1,5 @@
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -6,8 +7,10 @@ import pytest
 
 from llamakit.core.errors import Conflict, InvalidRequest, NotFound, StorageFull
 from llamakit.core.faults import injected
-from llamakit.storage.jobs import Handler, Job, JobContext, JobQueue, JobRunner, RunnerSettings, create_jobs
+from llamakit.storage.job_runner import Handler, JobRunner, Permissions, RunnerSettings
+from llamakit.storage.jobs import ALLOWED_BY, Job, JobContext, JobQueue, add_permissions, create_jobs
 from llamakit.storage.migrations import migrate
+from llamakit.storage.roll import Roll
 from llamakit.storage.sql import Database
 
 FAST = RunnerSettings(concurrency=4, heartbeat_s=0.03, lease_s=0.2, poll_s=0.03, retry_s=0.01)
@@ -15,13 +18,20 @@ FAST = RunnerSettings(concurrency=4, heartbeat_s=0.03, lease_s=0.2, poll_s=0.03,
 
 @pytest.fixture
 async def jobs(database: Database) -> Database:
-    await migrate(database, [create_jobs])
+    await migrate(database, [create_jobs, add_permissions])
     return database
 
 
 @asynccontextmanager
-async def running(database: Database, queue: JobQueue, **handlers: Handler) -> AsyncIterator[JobRunner]:
-    runner = JobRunner(database, queue, handlers, FAST)
+async def running(
+    database: Database,
+    queue: JobQueue,
+    permissions: Permissions | None = None,
+    roll: Roll | None = None,
+    settings: RunnerSettings = FAST,
+    **handlers: Handler,
+) -> AsyncIterator[JobRunner]:
+    runner = JobRunner(database, queue, handlers, settings, permissions=permissions, roll=roll)
     task = asyncio.create_task(runner.run())
     try:
         yield runner
@@ -251,3 +261,80 @@ async def test_unknown_kinds_wait_for_who_knows_them(jobs: Database):
     async with running(jobs, queue, double=double):
         await asyncio.sleep(0.1)
     assert (await queue.get("ann", id)).state == "queued"
+
+
+async def test_a_job_ends_when_what_allowed_it_has_ended(jobs: Database):
+    queue, ended_keys, told, begun = JobQueue(jobs), {"old"}, list[tuple[str, str]](), list[str]()
+    is_running = asyncio.Event()
+
+    async def work(context: JobContext) -> None:
+        begun.append(context.job.payload)
+        assert ALLOWED_BY.get() == context.job.permission, "what it enqueues is allowed by the same"
+        if context.job.payload == "long":
+            is_running.set()
+            await asyncio.sleep(3600)
+
+    async def refused(context: JobContext, reason: str) -> None:
+        told.append((context.job.payload, reason))
+
+    async def ended_of(names):
+        return set(names) & ended_keys
+
+    async def enqueue(kind: str, payload: str, key: str | None) -> str:
+        token = ALLOWED_BY.set(key)
+        try:
+            return await queue.enqueue("ann", kind, payload)
+        finally:
+            ALLOWED_BY.reset(token)
+
+    late, cleaning = await enqueue("work", "late", "old"), await enqueue("clean", "clean", "old")
+    long, anybody = await enqueue("work", "long", "new"), await enqueue("work", "anybody", None)
+    permissions = Permissions(ended=ended_of, refused={"work": refused}, reason="the key has ended")
+    async with running(jobs, queue, permissions, work=work, clean=work):
+        assert (await ended(queue, cleaning)).state == (await ended(queue, anybody)).state == "done"
+        await asyncio.wait_for(is_running.wait(), 5)
+        ended_keys.add("new")
+        for id in (late, long):
+            job = await ended(queue, id)
+            assert (job.state, job.error) == ("failed", "the key has ended")
+    assert "late" not in begun and sorted(told) == [("late", "the key has ended"), ("long", "the key has ended")]
+
+
+async def test_who_is_gone_is_known_at_once_where_a_roll_is_kept(jobs: Database, tmp_path):
+    queue, roll = JobQueue(jobs), Roll(tmp_path / "workers")
+    id = await queue.enqueue("ann", "double", 4)
+    await jobs.execute("UPDATE jobs SET state = 'running', attempts = 1, beats = 7, worker = 'gone'")
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "gone").touch()
+    patient = RunnerSettings(poll_s=0.03, heartbeat_s=0.03, lease_s=3600)
+    async with running(jobs, queue, roll=roll, settings=patient, double=double):
+        job = await ended(queue, id)
+        assert (job.state, job.result, job.attempts) == ("done", 8, 2)
+
+        async def is_forgotten() -> bool:
+            return len(os.listdir(tmp_path / "workers")) == 1
+
+        await until(is_forgotten)
+    assert os.listdir(tmp_path / "workers") == []
+
+
+async def test_who_is_on_the_roll_is_not_gone(jobs: Database, tmp_path):
+    queue, roll = JobQueue(jobs), Roll(tmp_path / "workers")
+    starts = 0
+
+    async def slow(context: JobContext) -> None:
+        nonlocal starts
+        starts += 1
+        await asyncio.sleep(0.3)
+
+    ids = [await queue.enqueue("ann", "slow", None) for _ in range(6)]
+    async with running(jobs, queue, roll=roll, slow=slow), running(jobs, queue, roll=roll, slow=slow):
+        for id in ids:
+            assert (await ended(queue, id)).attempts == 1
+    assert starts == 6
+
+
+def test_a_roll_that_cannot_be_written_holds_nobody_up(tmp_path, caplog):
+    (tmp_path / "workers").touch()
+    with caplog.at_level("WARNING"), Roll(tmp_path / "workers").present("me"):
+        assert "cannot be shown" in caplog.text

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from llamakit.storage.blobs import BlobStore
-from llamakit.storage.jobs import JobQueue, JobRunner, RunnerSettings
+from llamakit.storage.job_runner import JobRunner, RunnerSettings
+from llamakit.storage.jobs import JobQueue
 from llamakit.storage.sqlite import SqliteDatabase
 
 _WRITER = """
 import asyncio, hashlib, os, sys
 from llamakit.storage.blobs import BlobStore
 from llamakit.storage.ids import FILE
-from llamakit.storage.jobs import JobQueue, JobRunner, RunnerSettings, create_jobs
+from llamakit.storage.job_runner import JobRunner, RunnerSettings
+from llamakit.storage.jobs import JobQueue, add_permissions, create_jobs
 from llamakit.storage.migrations import migrate
 from llamakit.storage.sqlite import SqliteDatabase
 from llamakit.storage.tables import Table, create_owned
@@ -60,7 +62,7 @@ async def write(root, database, store, queue, worker):
 async def main():
     root = Path(sys.argv[1])
     database = await SqliteDatabase.open(root / "main.db")
-    await migrate(database, [create_jobs, create_files])
+    await migrate(database, [create_jobs, add_permissions, create_files])
     store = BlobStore(root / "blobs")
     queue = JobQueue(database)
     runner = JobRunner(database, queue, {"count": count}, RunnerSettings(heartbeat_s=0.1, lease_s=0.5, poll_s=0.1))

@@ -96,8 +96,13 @@ async def _kept(
             if isinstance(event, Done):
                 body = to_body(wire, head, fold.answer(), echo=echo)
                 messages = to_stored_messages(wire, head.id)
+                chats = service.stack.chats
                 try:
-                    await service.stack.chats.keep(exchange.principal.name, body, messages, wire.metadata)
+                    keeping = await chats.keeping(exchange.principal.name, body, messages, wire.metadata)
+                    if exchange.deferred is None:
+                        await chats.keep(keeping)
+                    else:
+                        exchange.deferred.append(keeping)
                 except (StorageError, Overloaded) as fault:
                     log.warning("chat completion %s is answered and not kept: %s", head.id, fault)
                     exchange.ignored = (*exchange.ignored, "store")
