@@ -184,9 +184,7 @@ class Engine:
 
         wanted = self._read("FacetRequest", body)
         found = shard.facet(
-            edge.FacetRequest(
-                wanted.key, limit=wanted.limit, exact=bool(wanted.exact), filter=_filter(wanted.filter)
-            )
+            edge.FacetRequest(wanted.key, limit=wanted.limit, exact=bool(wanted.exact), filter=_filter(wanted.filter))
         )
         return {"hits": [{"value": hit.value, "count": hit.count} for hit in found.hits]}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,11 +17,16 @@ import pytest
 END_S = 20.0
 _SERVER = """
 import sys
+from dataclasses import replace
+from llamakit.providers.specs import Api
 from llamakit.server.serve import serve
-from llamakit.stack.distribution import single
+from llamakit.stack.distribution import ProviderEntry, single
 from llamakit.stack.run_config import ServeConfig
 
 distribution = single("inline::echo", ("echo",), {}, database="sqlite:" + sys.argv[1], server=ServeConfig(port=0))
+if sys.argv[2:]:
+    vectors = ProviderEntry(provider_id="v", provider_type="remote::qdrant", config={"url": sys.argv[2]})
+    distribution = replace(distribution, providers={**distribution.providers, Api.vector_io: (vectors,)})
 serve(distribution, on_ready=lambda address: print(address, flush=True))
 """
 
@@ -28,8 +34,8 @@ serve(distribution, on_ready=lambda address: print(address, flush=True))
 class Server:
     """A server in a process of its own."""
 
-    def __init__(self, path):
-        arguments = [sys.executable, "-c", _SERVER, str(path)]
+    def __init__(self, path, *qdrant):
+        arguments = [sys.executable, "-c", _SERVER, str(path), *qdrant]
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
         assert self.url.startswith("http"), "the server did not start"
@@ -61,9 +67,34 @@ def write(server, store, acknowledged, n):
         n += 2
 
 
-def one_cycle(path, seed):
+class Qdrant:
+    """Qdrant's engine in a process of its own, on a port that stays."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.arguments = [sys.executable, "-m", "tests.qdrant", str(folder), str(self.port)]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.arguments)
+        for _ in range(200):
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise TimeoutError("the stand-in for Qdrant did not start")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def one_cycle(path, seed, *qdrant):
     draw = random.Random(seed)
-    server = Server(path)
+    server = Server(path, *(one.url for one in qdrant))
     store = server.call("POST", "vector_stores", json={"name": "kept"}).json()["id"]
     acknowledged: dict[str, tuple[bytes, bool]] = {}
     writers = [threading.Thread(target=write, args=(server, store, acknowledged, n)) for n in range(2)]
@@ -73,8 +104,11 @@ def one_cycle(path, seed):
     server.kill()
     for writer in writers:
         writer.join()
+    for one in qdrant:
+        one.kill()
+        one.start()
 
-    again = Server(path)
+    again = Server(path, *(one.url for one in qdrant))
     started = time.monotonic()
     while (counts := again.call("GET", f"vector_stores/{store}").json()["file_counts"])["in_progress"]:
         assert time.monotonic() - started < END_S, counts
@@ -103,3 +137,15 @@ def test_kill_and_start_again(tmp_path):
 @pytest.mark.parametrize("seed", range(1, 13))
 def test_kill_at_many_instants(tmp_path, seed):
     one_cycle(tmp_path / "server.db", seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_kill_both_this_server_and_qdrant(tmp_path, seed):
+    pytest.importorskip("qdrant_edge")
+    pytest.importorskip("qdrant_client")
+    qdrant = Qdrant(tmp_path / "qdrant")
+    try:
+        one_cycle(tmp_path / "server.db", seed, qdrant)
+    finally:
+        qdrant.kill()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -11,6 +13,8 @@ from llamakit.api.openai_lists import PageQuery
 from llamakit.api.wire import FIRST, Wire
 
 MAX_IDLE_MINUTES = 20
+MAX_FILES = 256
+"""Kept in one container."""
 
 
 class WireContainerExpiry(Wire):
@@ -39,7 +43,8 @@ class WireContainer(Wire):
     id: str
     object: Literal["container"]
     created_at: int
-    status: Literal["running"]
+    status: Literal["running", "expired"]
+    """`expired`: it was not used in its time; this is what is still known of it, its files are gone."""
     expires_after: WireContainerExpiry
     last_active_at: int
     memory_limit: str
@@ -92,6 +97,99 @@ class WireContainerFiles(Wire):
     first_id: str
     last_id: str
     has_more: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptContainer:
+    """What is known of a container."""
+
+    id: str
+    name: str
+    memory_bytes: int
+    """Of one run."""
+    idle_s: float
+    """Seconds without use after which it expires."""
+    created_s: float
+    active_s: float
+    """Last use; both are times of day."""
+    is_expired: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptFile:
+    """What is known of a file in a container."""
+
+    id: str
+    name: str
+    size: int
+    source: Literal["user", "assistant"]
+    created_s: float
+
+
+class Held(Protocol):
+    """A container that one has for oneself."""
+
+    @property
+    def container(self) -> KeptContainer:
+        """Which it is."""
+        ...
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """What was in it when it was taken, by name."""
+        ...
+
+    async def keep(self, files: Mapping[str, bytes], gone: Sequence[str], *, most_bytes: int) -> Mapping[str, KeptFile]:
+        """Keep files and take out others, all or none; `InvalidRequest` beyond `most_bytes`, `NotFound` once gone."""
+        ...
+
+
+class ContainerShelf(Protocol):
+    """Where containers lie, for the tool that runs code in them. One of somebody else is `NotFound`."""
+
+    async def create(
+        self, owner: str, *, name: str, memory_bytes: int, idle_s: float, files: Mapping[str, bytes], most_bytes: int
+    ) -> KeptContainer:
+        """A new one; raises `Overloaded` where there are too many, `InvalidRequest` for too large files."""
+        ...
+
+    async def get(self, owner: str, id: str) -> KeptContainer:
+        """One, also an expired one."""
+        ...
+
+    async def page(self, owner: str, page: PageQuery) -> tuple[list[KeptContainer], bool]:
+        """Some, and whether there are more."""
+        ...
+
+    async def delete(self, owner: str, id: str) -> None:
+        """Forget one and its files."""
+        ...
+
+    async def put(
+        self, owner: str, id: str, name: str, data: bytes, source: Literal["user", "assistant"], *, most_bytes: int
+    ) -> KeptFile:
+        """Keep a file; `NotFound` for an expired container, here and below."""
+        ...
+
+    async def files(self, owner: str, id: str, page: PageQuery) -> tuple[list[KeptFile], bool]:
+        """Some files of one, and whether there are more."""
+        ...
+
+    async def file(self, owner: str, id: str, file_id: str) -> KeptFile:
+        """One file."""
+        ...
+
+    async def read(self, owner: str, id: str, file_id: str) -> tuple[KeptFile, bytes]:
+        """One file and its content."""
+        ...
+
+    async def delete_file(self, owner: str, id: str, file_id: str) -> None:
+        """Take a file out."""
+        ...
+
+    def hold(self, owner: str, id: str, *, wait_s: float) -> AbstractAsyncContextManager[Held]:
+        """Have a container for oneself; `Overloaded` where others have it for longer than `wait_s`."""
+        ...
 
 
 class Containers(Protocol):
@@ -151,11 +249,3 @@ def memory_text(size: int) -> str:
     """Bytes as `memory_limit` spells them."""
     gigabytes, rest = divmod(size, 1 << 30)
     return f"{size >> 20}m" if rest or not gigabytes else f"{gigabytes}g"
-
-
-def page_of(bodies: Sequence[dict[str, Any]], page: PageQuery) -> tuple[list[dict[str, Any]], bool]:
-    """The stretch of a list, given the oldest first, that a query asks for; an `after` that is gone begins anew."""
-    ordered = list(bodies) if page.order == "asc" else list(reversed(bodies))
-    places = [at for at, body in enumerate(ordered) if body["id"] == page.after]
-    begin = places[0] + 1 if places else 0
-    return ordered[begin : begin + page.limit], begin + page.limit < len(ordered)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from llamakit.api.containers import ContainerShelf
 from llamakit.core.messages import ToolSpec
 
 HostedKind = Literal["web_search", "file_search", "code_interpreter", "mcp"]
@@ -143,3 +144,4 @@ class ServerParts:
 
     files: FileReader | None = None
     vector_stores: VectorSearch | None = None
+    containers: ContainerShelf | None = None

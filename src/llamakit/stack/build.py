@@ -17,6 +17,7 @@ from llamakit.stack.background import Background
 from llamakit.stack.batches import Batches
 from llamakit.stack.chats import StoredChats
 from llamakit.stack.chunk_stores import Chunks, chosen
+from llamakit.stack.container_rows import ContainerRows
 from llamakit.stack.containers import containers_of
 from llamakit.stack.conversations import Conversations
 from llamakit.stack.datasets import Datasets
@@ -112,10 +113,11 @@ class Stack:
         datasets = Datasets(self.storage, files)
         groups = ToolGroups(self.storage, tools, fixed_groups(self.distribution))
         shields = ShieldBook(self.storage, self.providers.of(Api.safety), self.fixed_shields)
-        housekeeping = Housekeeping(self.storage)
+        housekeeping, containers = Housekeeping(self.storage), ContainerRows(self.storage)
         housekeeping.every(EXPIRY_S, "expired files", files.expire)
         housekeeping.every(EXPIRY_S, "expired uploads", uploads.expire)
         housekeeping.every(EXPIRY_S, "expired vector stores", stores.expire)
+        housekeeping.every(EXPIRY_S, "expired containers", containers.expire)
         made = {
             "background": background,
             "responses": Responses(self.inference, self.storage, background, hosted, self.model_or_default, files),
@@ -147,7 +149,7 @@ class Stack:
         for name, part in made.items():
             object.__setattr__(self, name, part)
         for tool in tools.values():
-            tool.bind(ServerParts(files=self.files, vector_stores=self.vector_stores))
+            tool.bind(ServerParts(files=self.files, vector_stores=self.vector_stores, containers=containers))
 
     async def model_or_default(self, name: str | None) -> str:
         """`name`, or the model meant when none is named; raises `InvalidRequest` where that is not one."""

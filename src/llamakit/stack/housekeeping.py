@@ -51,9 +51,11 @@ class Housekeeping:
             self._tasks = [asyncio.create_task(_keep(turn), name=f"round: {turn.name}") for turn in self._turns]
 
     async def sweep(self) -> int:
-        """Remove content that neither a file nor a part of an upload names."""
+        """Remove content that no file, part of an upload or file of a container names."""
         blobs, database = await self._storage.blobs(), await self._storage.database()
-        rows = await database.fetch("SELECT digest FROM files UNION SELECT digest FROM upload_parts")
+        rows = await database.fetch(
+            "SELECT digest FROM files UNION SELECT digest FROM upload_parts UNION SELECT digest FROM container_files"
+        )
         return await blobs.sweep({row["digest"] for row in rows})
 
     async def aclose(self) -> None:

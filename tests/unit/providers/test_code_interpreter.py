@@ -11,7 +11,8 @@ from llamakit.core.errors import ConfigError, InvalidRequest, NotFound, SandboxU
 from llamakit.providers.inline.tools.code_interpreter import CodeInterpreter, build
 from llamakit.providers.inline.tools.containers import ContainerPool
 from llamakit.sandbox.interpreter import Sandbox
-from llamakit.storage.ids import CONTAINER
+from llamakit.stack.container_rows import ContainerRows, create_containers
+from llamakit.stack.storage import TEMPORARY, Storage
 
 PIXEL = "89504e470d0a1a0a0000000d49484452"
 
@@ -29,15 +30,22 @@ class Files:
 
 
 @pytest.fixture
-async def interpreter():
+async def interpreter(storage):
     if shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed")
     made = CodeInterpreter()
-    made.bind(ServerParts(files=Files()))
+    made.bind(ServerParts(files=Files(), containers=ContainerRows(storage)))
     try:
         await made.start()
     except SandboxUnavailable as fault:
         pytest.skip(f"no namespaces here: {fault}")
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def storage():
+    made = Storage(TEMPORARY, (create_containers,))
     yield made
     await made.aclose()
 
@@ -100,22 +108,30 @@ async def test_what_cannot_be_honoured_is_refused(interpreter, container):
         await interpreter.open("me", {"container": container})
 
 
-async def test_containers_go_when_unused_and_hold_their_bounds(interpreter):
+async def test_containers_go_when_unused_and_hold_their_bounds(interpreter, storage):
     clock = FakeClock()
-    kept = ContainerPool(await Sandbox.open(), idle_s=10.0, clock=clock)
-    one = kept.create("me", {"a": b"1"}, memory_bytes=1 << 29)
+    rows = ContainerRows(storage, clock=clock)
+    kept = ContainerPool(await Sandbox.open(), rows, idle_s=10.0)
+    one = await kept.create("me", {"a": b"1"}, memory_bytes=1 << 29)
     clock.advance(9)
-    assert kept.get("me", one.id) is one
-    await kept.run(one, "pass")
+    assert (await rows.get("me", one.id)).id == one.id
+    await kept.run("me", one.id, "pass")
     clock.advance(9)
-    assert kept.of("me") == [one] and kept.of("you") == []
+    assert not (await rows.get("me", one.id)).is_expired
     clock.advance(2)
-    for id in (one.id, CONTAINER.new(), "../x"):
-        with pytest.raises(NotFound):
-            kept.get("me", id)
+    assert (await rows.get("me", one.id)).is_expired
+    with pytest.raises(NotFound, match="expired; make another"):
+        await kept.run("me", one.id, "pass")
     for name, data in (("/etc/x", b""), ("main.py", b""), ("big", bytes(40 << 20))):
         with pytest.raises(InvalidRequest):
-            kept.create("me", {name: data}, memory_bytes=1 << 29)
+            await kept.create("me", {name: data}, memory_bytes=1 << 29)
+
+
+async def test_what_finds_no_room_is_named(storage, interpreter):
+    kept = ContainerPool(await Sandbox.open(), ContainerRows(storage))
+    one = await kept.create("me", {"first": bytes(30 << 20)}, memory_bytes=1 << 29)
+    run = await kept.run("me", one.id, "open('a', 'wb').write(bytes(900_000)); open('b', 'wb').write(bytes(900_000))")
+    assert set(run.kept) == {"a"} and run.result.left_out == ("b",) and list(run.result.files) == ["a"]
 
 
 async def test_it_does_not_start_where_a_layer_is_missing(monkeypatch):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.kept import until
 from tests.postgres import empty_database
+from tests.qdrant import qdrant_at
 
 from llamakit.api.vector_stores import WireStoreRequest
-from llamakit.core.errors import ConfigError, MissingExtra
+from llamakit.core.errors import ConfigError, MissingExtra, OutboundFailed
 from llamakit.providers.inline.vector_io import local
 from llamakit.providers.specs import Api
 from llamakit.stack.build import build_stack
@@ -52,6 +53,20 @@ async def test_vectors_in_process(type):
 async def test_vectors_in_another_database(postgres_server):
     async with empty_database(postgres_server) as url:
         await one_round(build_stack(distribution("remote::pgvector", config={"url": url}, embedding_model="ngrams")))
+
+
+async def test_vectors_in_qdrant(tmp_path):
+    with qdrant_at(tmp_path / "qdrant", api_key="secret-key") as (url, engine):
+        config = {"url": url, "api_key": "secret-key"}
+        await one_round(build_stack(distribution("remote::qdrant", config=config, embedding_model="ngrams")))
+        assert engine.shards == {} and len(engine.seen) > 8
+
+
+async def test_a_server_starts_without_its_qdrant_and_says_what_is_missing():
+    stack = build_stack(distribution("remote::qdrant", config={"url": "http://127.0.0.1:9"}, embedding_model="ngrams"))
+    await stack.start()
+    with pytest.raises(OutboundFailed, match="Qdrant: .* is it running"):
+        await one_round(stack)
 
 
 async def test_pgvector_wants_postgresql():

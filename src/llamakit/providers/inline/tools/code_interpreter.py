@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from llamakit.agents.tools import check_arguments
-from llamakit.api.containers import Containers
+from llamakit.api.containers import Containers, ContainerShelf, KeptContainer, KeptFile
 from llamakit.api.hosted_tools import FileReader, HostedKind, HostedResult, ServerParts
 from llamakit.core.errors import ConfigError, InvalidRequest, LlamakitError, ToolError
 from llamakit.core.messages import ToolSpec
 from llamakit.providers.inline.tools.container_api import ContainerApi
-from llamakit.providers.inline.tools.containers import IDLE_S, Container, ContainerPool
+from llamakit.providers.inline.tools.containers import IDLE_S, ContainerPool
 from llamakit.providers.shared.tool_settings import argument, check_config, check_settings, config_number, texts
 from llamakit.sandbox.interpreter import Sandbox, SandboxLimits, SandboxResult
 
@@ -94,12 +94,13 @@ class CodeInterpreter:
         self._parallel = parallel
         self._idle_s = idle_s
         self._files: FileReader | None = None
+        self._shelf: ContainerShelf | None = None
         self._lock = asyncio.Lock()
         self._opened: ContainerPool | None = None
 
     def bind(self, parts: ServerParts) -> None:
-        """Take the files of the server."""
-        self._files = parts.files
+        """Take the files of the server, and where its containers lie."""
+        self._files, self._shelf = parts.files, parts.containers
 
     async def start(self) -> None:
         """Try the walls from inside; raises `SandboxUnavailable` naming the one that is missing."""
@@ -114,7 +115,9 @@ class CodeInterpreter:
         async with self._lock:
             if self._opened is None:
                 sandbox = await Sandbox.open(self._limits, packages=self._packages, parallel=self._parallel)
-                self._opened = ContainerPool(sandbox, idle_s=self._idle_s)
+                if self._shelf is None:
+                    raise ConfigError("the code interpreter was given no place for its containers; bind it to a server")
+                self._opened = ContainerPool(sandbox, self._shelf, idle_s=self._idle_s)
             return self._opened
 
     async def open(self, owner: str, settings: Mapping[str, Any]) -> _Interpreter:
@@ -123,7 +126,13 @@ class CodeInterpreter:
         pool = await self.pool()
         wanted = settings.get("container")
         if isinstance(wanted, str):
-            return _Interpreter(self, owner, pool.get(owner, wanted), 0, {})
+            container = await pool.shelf.get(owner, wanted)
+            if container.is_expired:
+                raise InvalidRequest(
+                    f"interpreter container {wanted} was unused for too long and has expired; make another",
+                    param="tools.container",
+                )
+            return _Interpreter(self, owner, container, 0, {})
         wanted = {"type": "auto"} if wanted is None else wanted
         if not isinstance(wanted, Mapping) or wanted.get("type") != "auto":
             raise InvalidRequest(
@@ -135,7 +144,7 @@ class CodeInterpreter:
         return _Interpreter(self, owner, None, self._memory(wanted.get("memory_limit")), files)
 
     async def aclose(self) -> None:
-        """Forget the containers; a run that goes on is held by its own limits."""
+        """Let go of the sandbox; a run that goes on is held by its own limits, and containers stay."""
         self._opened = None
 
     def _memory(self, limit: Any) -> int:
@@ -170,7 +179,12 @@ class _Interpreter:
     specs = (SPEC,)
 
     def __init__(
-        self, provider: CodeInterpreter, owner: str, container: Container | None, memory: int, files: dict[str, bytes]
+        self,
+        provider: CodeInterpreter,
+        owner: str,
+        container: KeptContainer | None,
+        memory: int,
+        files: dict[str, bytes],
     ) -> None:
         self._provider = provider
         self._owner = owner
@@ -189,14 +203,14 @@ class _Interpreter:
         pool = await self._provider.pool()
         try:
             if self._container is None:
-                self._container = pool.create(self._owner, self._files, memory_bytes=self._memory)
-            result = await pool.run(self._container, code if fenced is None else fenced[1])
+                self._container = await pool.create(self._owner, self._files, memory_bytes=self._memory)
+            run = await pool.run(self._owner, self._container.id, code if fenced is None else fenced[1])
         except LlamakitError as fault:
             raise ToolError(f"the code could not be run: {fault}") from fault
-        return _result(self._container, result)
+        return _result(self._container.id, run.result, run.kept)
 
 
-def _result(container: Container, result: SandboxResult) -> HostedResult:
+def _result(container: str, result: SandboxResult, kept: Mapping[str, KeptFile]) -> HostedResult:
     printed = _cut(_shown(result.stdout))
     failed = _cut(_shown(result.stderr))
     notes = []
@@ -211,17 +225,17 @@ def _result(container: Container, result: SandboxResult) -> HostedResult:
     outputs += [{"type": "image", "url": url} for url in _images(result.files)]
     return HostedResult(
         output="\n".join([logs, *notes]).strip("\n") or "The program printed nothing.",
-        fields={"container_id": container.id, "outputs": outputs},
-        citations={name: _citation(container, name) for name in result.files if _is_citable(name)},
+        fields={"container_id": container, "outputs": outputs},
+        citations={name: _citation(container, file) for name, file in kept.items() if _is_citable(name)},
     )
 
 
-def _citation(container: Container, name: str) -> dict[str, Any]:
+def _citation(container: str, file: KeptFile) -> dict[str, Any]:
     return {
         "type": "container_file_citation",
-        "container_id": container.id,
-        "file_id": container.files[name].id,
-        "filename": name,
+        "container_id": container,
+        "file_id": file.id,
+        "filename": file.name,
     }
 
 
