@@ -23,6 +23,7 @@ async def client():
     except SandboxUnavailable as fault:
         pytest.skip(f"no namespaces here: {fault}")
     async with in_process(build_app(stack, ServeConfig())) as made:
+        made.stack = stack
         yield made
     await stack.aclose()
 
@@ -69,6 +70,28 @@ async def test_what_cannot_be_is_refused(client):
     assert (await client.post(files, files={"file": ("main.py", b"x")})).status_code == 400
     assert (await client.post(files, json={"file_id": "file-" + "0" * 48})).status_code == 404
     assert (await client.post(files, content=b"x")).status_code == 415
+
+
+async def test_an_expired_container_is_told_of_and_not_used(client):
+    made = (await client.post("/v1/containers", json={"name": "x"})).json()
+    one = f"/v1/containers/{made['id']}"
+    file = (await client.post(f"{one}/files", files={"file": ("a.txt", b"hello")})).json()
+    database = await client.stack.storage.database()
+    await database.execute("UPDATE containers SET active_ns = active_ns - ?1", 21 * 60 * 10**9)
+    told = (await client.get(one)).json()
+    assert told["status"] == "expired" and told["name"] == "x"
+    assert [item["status"] for item in (await client.get("/v1/containers")).json()["data"]] == ["expired"]
+    for method, path, sent in (
+        ("GET", f"{one}/files", {}),
+        ("GET", f"{one}/files/{file['id']}/content", {}),
+        ("POST", f"{one}/files", {"files": {"file": ("b.txt", b"x")}}),
+        ("DELETE", f"{one}/files/{file['id']}", {}),
+    ):
+        assert (await client.request(method, path, **sent)).status_code == 404, path
+    tool = {"type": "code_interpreter", "container": made["id"]}
+    refused = await client.post("/v1/responses", json={"model": "echo", "input": "x", "tools": [tool]})
+    assert refused.status_code == 400 and "has expired; make another" in refused.json()["error"]["message"]
+    assert (await client.delete(one)).json()["deleted"]
 
 
 async def test_a_server_without_an_interpreter_says_so():
