@@ -341,7 +341,7 @@ def test_what_codex_sends(client):
         ({"tools": [WEATHER, WEATHER]}, "tools[1]"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "name": "no"}}, "tool_choice"),
-        ({"moderation": {"model": "x"}}, "moderation"),
+        ({"moderation": {"model": "x"}}, "moderation.model"),
         ({"background": True, "store": False}, "background"),
         ({"stream_options": {"include_obfuscation": True}}, "stream_options"),
         ({"temperature": 3}, "temperature"),

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from llamakit.api.containers import ContainerShelf
 from llamakit.core.messages import ToolSpec
 
-HostedKind = Literal["web_search", "file_search", "code_interpreter", "mcp"]
+HostedKind = Literal["web_search", "file_search", "code_interpreter", "mcp", "shell", "image_generation", "tool_search"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -61,13 +61,21 @@ class WebSearchTool(Wire):
     user_location: WebSearchLocation | None = None
 
 
+class DomainSecret(Wire):
+    """A secret for a domain."""
+
+    domain: str
+    name: str
+    value: str
+
+
 class NetworkPolicy(Wire):
     """What code may reach: nothing."""
 
     type: Literal["disabled", "allowlist"]
     """An allow list is refused."""
     allowed_domains: Names | None = None
-    domain_secrets: Annotated[list[dict[str, Any]], FIRST] | None = None
+    domain_secrets: Annotated[list[DomainSecret], FIRST] | None = None
 
 
 class AutoContainer(Wire):
@@ -153,11 +161,7 @@ def check_keepable(tools: Sequence[Wire]) -> None:
 def settings_of(tool: Wire) -> dict[str, Any]:
     """What a provider is told: the fields that are known, without those that ask for nothing."""
     made = _known(tool)
-    if made.get("allowed_callers") == ["direct"]:
-        del made["allowed_callers"]
-    if made.get("defer_loading") is False:
-        del made["defer_loading"]
-    return made
+    return {name: value for name, value in made.items() if name not in ("allowed_callers", "defer_loading")}
 
 
 def _known(value: Any) -> Any:

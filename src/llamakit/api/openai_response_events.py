@@ -2,62 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import secrets
+import string
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from llamakit.api.openai_messages import RefusalPart
-from llamakit.api.openai_response_items import (
-    Annotation,
-    InputItem,
-    OutputLogprob,
-    OutputText,
-    ReasoningText,
-    SummaryText,
+from llamakit.api.openai_annotations import Annotation
+from llamakit.api.openai_event_parts import (
+    ContentEvent,
+    ItemEvent,
+    LifecycleEvent,
+    PlacedEvent,
+    SequencedEvent,
+    SummaryEvent,
 )
-from llamakit.api.openai_responses import WireResponse
-from llamakit.api.wire import FIRST, Wire, WireRoot
+from llamakit.api.openai_messages import RefusalPart
+from llamakit.api.openai_response_content import OutputLogprob, OutputText, ReasoningText, SummaryText
+from llamakit.api.openai_tool_events import ToolEvent
+from llamakit.api.wire import FIRST, WireRoot
 
+PADDED_CHARS = 16
+"""A piece and its padding together have a multiple of so many characters."""
+_LETTERS = string.ascii_letters + string.digits
 EventPart = Annotated[OutputText | RefusalPart | ReasoningText, Field(discriminator="type")]
-
-
-class SequencedEvent(Wire):
-    """What every event has."""
-
-    sequence_number: int
-    """Place in the stream, counted from 0 without a gap."""
-
-
-class LifecycleEvent(SequencedEvent):
-    """A step in the life of a response."""
-
-    response: WireResponse
-
-
-class ItemEvent(SequencedEvent):
-    """Something about a whole item."""
-
-    output_index: int
-    item: InputItem
-
-
-class PlacedEvent(SequencedEvent):
-    """Something about an item."""
-
-    item_id: str
-    output_index: int
-
-
-class ContentEvent(PlacedEvent):
-    """Something about a part of a message."""
-
-    content_index: int
-
-
-class SummaryEvent(PlacedEvent):
-    """Something about a part of a summary of reasoning."""
-
-    summary_index: int
 
 
 class ResponseCreatedEvent(LifecycleEvent):
@@ -160,152 +128,6 @@ class RefusalDoneEvent(ContentEvent):
     refusal: str
 
 
-class FunctionCallArgumentsDeltaEvent(PlacedEvent):
-    """More of a call's arguments."""
-
-    type: Literal["response.function_call_arguments.delta"]
-    delta: str
-
-
-class FunctionCallArgumentsDoneEvent(PlacedEvent):
-    """The arguments are whole."""
-
-    type: Literal["response.function_call_arguments.done"]
-    arguments: str
-
-
-class McpCallArgumentsDeltaEvent(PlacedEvent):
-    """More of a call's arguments."""
-
-    type: Literal["response.mcp_call_arguments.delta"]
-    delta: str
-
-
-class McpCallArgumentsDoneEvent(PlacedEvent):
-    """The arguments are whole."""
-
-    type: Literal["response.mcp_call_arguments.done"]
-    arguments: str
-
-
-class CustomCallInputDeltaEvent(PlacedEvent):
-    """More of a free-form call's text."""
-
-    type: Literal["response.custom_tool_call_input.delta"]
-    delta: str
-
-
-class CustomCallInputDoneEvent(PlacedEvent):
-    """The text is whole."""
-
-    type: Literal["response.custom_tool_call_input.done"]
-    input: str
-
-
-class InterpreterCodeDeltaEvent(PlacedEvent):
-    """More code."""
-
-    type: Literal["response.code_interpreter_call_code.delta"]
-    delta: str
-
-
-class InterpreterCodeDoneEvent(PlacedEvent):
-    """The code is whole."""
-
-    type: Literal["response.code_interpreter_call_code.done"]
-    code: str
-
-
-class WebSearchInProgressEvent(PlacedEvent):
-    """The call was made."""
-
-    type: Literal["response.web_search_call.in_progress"]
-
-
-class WebSearchSearchingEvent(PlacedEvent):
-    """The search runs."""
-
-    type: Literal["response.web_search_call.searching"]
-
-
-class WebSearchCompletedEvent(PlacedEvent):
-    """The call has its result."""
-
-    type: Literal["response.web_search_call.completed"]
-
-
-class FileSearchInProgressEvent(PlacedEvent):
-    """The call was made."""
-
-    type: Literal["response.file_search_call.in_progress"]
-
-
-class FileSearchSearchingEvent(PlacedEvent):
-    """The search runs."""
-
-    type: Literal["response.file_search_call.searching"]
-
-
-class FileSearchCompletedEvent(PlacedEvent):
-    """The call has its result."""
-
-    type: Literal["response.file_search_call.completed"]
-
-
-class CodeInterpreterInProgressEvent(PlacedEvent):
-    """The call was made."""
-
-    type: Literal["response.code_interpreter_call.in_progress"]
-
-
-class CodeInterpreterInterpretingEvent(PlacedEvent):
-    """The code runs."""
-
-    type: Literal["response.code_interpreter_call.interpreting"]
-
-
-class CodeInterpreterCompletedEvent(PlacedEvent):
-    """The call has its result."""
-
-    type: Literal["response.code_interpreter_call.completed"]
-
-
-class McpCallInProgressEvent(PlacedEvent):
-    """The call was made."""
-
-    type: Literal["response.mcp_call.in_progress"]
-
-
-class McpCallCompletedEvent(PlacedEvent):
-    """The call has its result."""
-
-    type: Literal["response.mcp_call.completed"]
-
-
-class McpCallFailedEvent(PlacedEvent):
-    """The call failed."""
-
-    type: Literal["response.mcp_call.failed"]
-
-
-class McpListToolsInProgressEvent(PlacedEvent):
-    """A server is asked for its tools."""
-
-    type: Literal["response.mcp_list_tools.in_progress"]
-
-
-class McpListToolsCompletedEvent(PlacedEvent):
-    """The tools are listed."""
-
-    type: Literal["response.mcp_list_tools.completed"]
-
-
-class McpListToolsFailedEvent(PlacedEvent):
-    """The server did not list its tools."""
-
-    type: Literal["response.mcp_list_tools.failed"]
-
-
 class SummaryPartAddedEvent(SummaryEvent):
     """A part of a summary begins."""
 
@@ -349,6 +171,32 @@ class ReasoningTextDoneEvent(ContentEvent):
     text: str
 
 
+class AudioDeltaEvent(SequencedEvent):
+    """More sound; a server of text sends none."""
+
+    type: Literal["response.audio.delta"]
+    delta: str
+
+
+class AudioDoneEvent(SequencedEvent):
+    """The sound is whole."""
+
+    type: Literal["response.audio.done"]
+
+
+class AudioTranscriptDeltaEvent(SequencedEvent):
+    """More of what was spoken; a server of text sends none."""
+
+    type: Literal["response.audio.transcript.delta"]
+    delta: str
+
+
+class AudioTranscriptDoneEvent(SequencedEvent):
+    """What was spoken is whole."""
+
+    type: Literal["response.audio.transcript.done"]
+
+
 class CompactingEvent(PlacedEvent):
     """The conversation is made short."""
 
@@ -380,35 +228,17 @@ AnyResponseEvent = Annotated[
     | AnnotationAddedEvent
     | RefusalDeltaEvent
     | RefusalDoneEvent
-    | FunctionCallArgumentsDeltaEvent
-    | FunctionCallArgumentsDoneEvent
-    | McpCallArgumentsDeltaEvent
-    | McpCallArgumentsDoneEvent
-    | CustomCallInputDeltaEvent
-    | CustomCallInputDoneEvent
-    | InterpreterCodeDeltaEvent
-    | InterpreterCodeDoneEvent
-    | WebSearchInProgressEvent
-    | WebSearchSearchingEvent
-    | WebSearchCompletedEvent
-    | FileSearchInProgressEvent
-    | FileSearchSearchingEvent
-    | FileSearchCompletedEvent
-    | CodeInterpreterInProgressEvent
-    | CodeInterpreterInterpretingEvent
-    | CodeInterpreterCompletedEvent
-    | McpCallInProgressEvent
-    | McpCallCompletedEvent
-    | McpCallFailedEvent
-    | McpListToolsInProgressEvent
-    | McpListToolsCompletedEvent
-    | McpListToolsFailedEvent
     | SummaryPartAddedEvent
     | SummaryPartDoneEvent
     | SummaryTextDeltaEvent
     | SummaryTextDoneEvent
     | ReasoningTextDeltaEvent
     | ReasoningTextDoneEvent
+    | AudioDeltaEvent
+    | AudioDoneEvent
+    | AudioTranscriptDeltaEvent
+    | AudioTranscriptDoneEvent
+    | ToolEvent
     | CompactingEvent
     | ResponseErrorEvent,
     Field(discriminator="type"),
@@ -417,3 +247,12 @@ AnyResponseEvent = Annotated[
 
 class ResponseEvent(WireRoot[AnyResponseEvent]):
     """An event of a response's stream."""
+
+
+def obfuscated(event: dict[str, Any]) -> dict[str, Any]:
+    """The event with random padding beside its piece of text, so that who sees only lengths learns little of it."""
+    text = event.get("delta")
+    if not event["type"].endswith(".delta") or not isinstance(text, str):
+        return event
+    length = PADDED_CHARS - len(text) % PADDED_CHARS
+    return event | {"obfuscation": "".join(secrets.choice(_LETTERS) for _ in range(length))}

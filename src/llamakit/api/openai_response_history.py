@@ -5,25 +5,47 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from llamakit.api.images import to_image
+from llamakit.api.openai_machine_calls import arguments_of_call, shell_text
+from llamakit.api.openai_response_tools import seen_name
 from llamakit.api.wire import found
 from llamakit.core.errors import InvalidRequest
 from llamakit.core.messages import ImagePart, Message, Part, TextPart, ToolCall, system
 
+Replaces = Literal["none", "past", "all"]
+"""What a summary stands for: nothing that is still said beside it, all before the last turn, or everything."""
 COMPACTED = "Summary of the conversation so far:\n\n"
 DENIED = "The user did not allow this call."
+UNSEEN = "A screenshot was taken; it is not shown here."
+SEEN = "This is the screen now."
+_CALLS = ("shell_call", "local_shell_call", "apply_patch_call", "computer_call", "program")
+_OUTPUTS = tuple(f"{kind}_output" for kind in _CALLS)
 
 
 class History:
-    """Collects items with `add`, in order; read the messages with `messages`."""
+    """Collects items with `add`, in order; read the messages with `messages`.
 
-    def __init__(self) -> None:
+    With `shows_screens` a model sees the pictures of a screen that it works on; else it is told of them.
+    """
+
+    def __init__(self, *, shows_screens: bool = False) -> None:
+        self._shows_screens = shows_screens
         self._messages: list[Message] = []
         self._names: dict[str, str] = {}
         self._requests: dict[str, Mapping[str, Any]] = {}
+        self._aliases: dict[str, str] = {}
+        """Ids of items by which their outputs may name a call."""
+        self._searches: list[tuple[str, str]] = []
+        """Searches for tools that this server makes and that have not ended: id and arguments."""
+        self.tools: list[dict[str, Any]] = []
+        """Tools that were found or added on the way."""
+        self.update: dict[str, Any] = {}
+        """The last update of the configuration, the fields of earlier ones beside it."""
+        self.is_triggered = False
+        """Whether the conversation is to be made short now."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -37,13 +59,25 @@ class History:
                 role = "system" if body["role"] == "developer" else body["role"]
                 self._messages.append(Message(role=role, content=_parts(body["content"], f"{param}.content", hidden)))
             case "function_call":
-                self._call(body["call_id"], body["name"], arguments_of(body["arguments"], f"{param}.arguments"))
+                self._call(body["call_id"], _seen(body), arguments_of(body["arguments"], f"{param}.arguments"))
             case "custom_tool_call":
-                self._call(body["call_id"], body["name"], json.dumps({"input": body["input"]}))
+                self._call(body["call_id"], _seen(body), json.dumps({"input": body["input"]}))
             case "function_call_output" | "custom_tool_call_output":
                 self._result(body["call_id"], _output(body["output"], f"{param}.output", hidden), param)
             case "compaction":
-                self._messages.append(system(COMPACTED + read_compaction(body["encrypted_content"], param)))
+                self._compact(*read_compaction(body["encrypted_content"], param))
+            case "compaction_trigger":
+                self.is_triggered = True
+            case "configuration_update":
+                self.update |= {name: value for name, value in body.items() if name in ("reasoning", "text")}
+            case "additional_tools":
+                self.tools += body["tools"]
+            case "tool_search_call" if body.get("call_id") is None:
+                self._searches.append((body["id"], arguments_of_call(body)))
+            case "tool_search_call":
+                self._call(body["call_id"], "tool_search", arguments_of_call(body))
+            case "tool_search_output":
+                self._found(body, param)
             case "mcp_approval_request":
                 self._requests[body["id"]] = body
             case "mcp_approval_response":
@@ -51,10 +85,14 @@ class History:
             case "mcp_call" if not hidden:
                 output = body.get("output") or json.dumps(body.get("error"))
                 self._ran(body["id"], {"name": body["name"], "arguments": body["arguments"], "output": output})
-            case "shell_call" | "apply_patch_call" | "computer_call" | "program":
-                self._call(body["call_id"], body["type"].removesuffix("_call"), _asked(body))
-            case "shell_call_output" | "apply_patch_call_output" | "computer_call_output" | "program_output":
-                self._result(body["call_id"], (TextPart(text=_gave(body)),), param)
+            case kind if kind in _CALLS:
+                self._call(body["call_id"], kind.removesuffix("_call"), arguments_of_call(body))
+                if kind == "local_shell_call":
+                    self._aliases[body["id"]] = body["call_id"]
+            case "computer_call_output" if self._shows_screens:
+                self._screen(body, param, hidden)
+            case kind if kind in _OUTPUTS:
+                self._result(body.get("call_id") or "", (TextPart(text=_gave(body)),), param)
             case "image_generation_call":
                 asked = json.dumps({"prompt": body.get("revised_prompt") or ""}, ensure_ascii=False)
                 self._ran(body["id"], {"name": "image_generation", "arguments": asked, "output": _gave(body)})
@@ -72,6 +110,25 @@ class History:
                 param=f"{param}.approval_request_id",
             )
         return self._requests[id]
+
+    def _compact(self, summary: str, replaces: Replaces) -> None:
+        """A summary, beside what was said or in its place."""
+        self._messages = compacted(self._messages, summary, replaces)
+
+    def _found(self, body: Mapping[str, Any], param: str) -> None:
+        self.tools += body["tools"]
+        text = found_text(body["tools"])
+        if body.get("call_id") is not None:
+            self._result(body["call_id"], (TextPart(text=text),), param)
+        elif self._searches:
+            id, arguments = self._searches.pop(0)
+            self._ran(id, {"name": "tool_search", "arguments": arguments, "output": text})
+
+    def _screen(self, body: Mapping[str, Any], param: str, hidden: Mapping[str, Any] | None) -> None:
+        """A picture of the screen, which a person seems to show: results of tools are words in most formats."""
+        self._result(body["call_id"], (TextPart(text=SEEN),), param)
+        shown = _parts([body["output"] | {"type": "input_image"}], f"{param}.output", hidden)
+        self._messages.append(Message(role="user", content=shown))
 
     def _answer(self, body: Mapping[str, Any], param: str) -> None:
         request = self.request(body["approval_request_id"], param)
@@ -98,6 +155,7 @@ class History:
             self._messages.append(Message(role="assistant", tool_calls=(call,)))
 
     def _result(self, id: str, content: tuple[Part, ...], param: str) -> None:
+        id = self._aliases.get(id, id)
         if id not in self._names:
             raise InvalidRequest(
                 f"{param}.call_id: no tool call {found(id)} comes before this output", param=f"{param}.call_id"
@@ -105,32 +163,51 @@ class History:
         self._messages.append(Message(role="tool", content=content, tool_call_id=id, name=self._names[id]))
 
 
-def _asked(body: Mapping[str, Any]) -> str:
-    """What a tool of another server or of the client was asked, as arguments."""
-    match body["type"]:
-        case "shell_call":
-            value = body["action"]
-        case "apply_patch_call":
-            value = body["operation"]
-        case "computer_call":
-            value = {"actions": body.get("actions") or [body.get("action")]}
-        case _:
-            value = {"code": body["code"]}
-    return json.dumps(value, ensure_ascii=False)
+def _seen(body: Mapping[str, Any]) -> str:
+    return seen_name(body["name"], body.get("namespace"))
 
 
 def _gave(body: Mapping[str, Any]) -> str:
     """What such a tool gave, in words; pictures are told of and not shown."""
     match body["type"]:
         case "shell_call_output":
-            return json.dumps(body["output"], ensure_ascii=False)
+            return shell_text(body["output"])
+        case "local_shell_call_output":
+            return body["output"]
         case "apply_patch_call_output":
             return body.get("output") or body["status"]
         case "computer_call_output":
-            return "A screenshot was taken; it is not shown here."
+            return UNSEEN
         case "program_output":
             return body["result"]
     return "An image was made; it is not shown here." if body["status"] == "completed" else body["status"]
+
+
+def found_text(tools: Iterable[Mapping[str, Any]]) -> str:
+    """What a model is told of the tools that a search found."""
+    names: list[str] = []
+    for tool in tools:
+        match tool["type"]:
+            case "namespace":
+                names += [seen_name(one["name"], tool["name"]) for one in tool["tools"]]
+            case "mcp":
+                allowed = tool.get("allowed_tools")
+                names += allowed if isinstance(allowed, list) else [tool["server_label"]]
+            case kind:
+                names.append(tool.get("name") or kind)
+    return f"These tools can be called now: {', '.join(names)}" if names else "No tool was found."
+
+
+def instructions(messages: Iterable[Message]) -> list[Message]:
+    """The instructions among messages, without the summaries that stand for others."""
+    kept = (message for message in messages if message.role == "system")
+    return [message for message in kept if not message.text.startswith(COMPACTED)]
+
+
+def last_turn(messages: Sequence[Message]) -> int:
+    """Where the last thing that a person said stands; the end where nobody said anything."""
+    places = [at for at, message in enumerate(messages) if message.role == "user"]
+    return places[-1] if places else len(messages)
 
 
 def history_of(items: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], param: str = "input") -> History:
@@ -154,13 +231,21 @@ def arguments_of(text: str, param: str) -> str:
     return text
 
 
-def write_compaction(summary: str) -> str:
+def compacted(messages: Sequence[Message], summary: str, replaces: Replaces) -> list[Message]:
+    """The messages with a summary, beside what was said or in its place."""
+    at = last_turn(messages) if replaces == "past" else len(messages)
+    before = list(messages[:at]) if replaces == "none" else instructions(messages[:at])
+    return [*before, system(COMPACTED + summary), *messages[at:]]
+
+
+def write_compaction(summary: str, replaces: Replaces = "none") -> str:
     """A summary as the opaque text of a compaction item; opaque, not secret: it is the client's own."""
-    return base64.urlsafe_b64encode(json.dumps({"summary": summary}).encode()).decode()
+    value = {"summary": summary, **({} if replaces == "none" else {"replaces": replaces})}
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
 
 
-def read_compaction(text: str, param: str) -> str:
-    """The summary again; raises `InvalidRequest` for a text that is not ours."""
+def read_compaction(text: str, param: str) -> tuple[str, Replaces]:
+    """The summary again, and what it stands for; raises `InvalidRequest` for a text that is not ours."""
     param = f"{param}.encrypted_content"
     try:
         value = json.loads(base64.urlsafe_b64decode(text.encode("ascii")))
@@ -168,7 +253,8 @@ def read_compaction(text: str, param: str) -> str:
         value = None
     if not isinstance(value, dict) or not isinstance(value.get("summary"), str):
         raise InvalidRequest(f"{param} was not written by this server's compaction", param=param)
-    return value["summary"]
+    replaces = value.get("replaces")
+    return value["summary"], replaces if replaces in ("past", "all") else "none"
 
 
 def _output(output: str | list[dict[str, Any]], param: str, hidden: Mapping[str, Any] | None) -> tuple[Part, ...]:
@@ -176,11 +262,19 @@ def _output(output: str | list[dict[str, Any]], param: str, hidden: Mapping[str,
 
 
 def _parts(parts: Iterable[Mapping[str, Any]], param: str, hidden: Mapping[str, Any] | None) -> tuple[Part, ...]:
-    texts = (hidden or {}).get("files", {})
-    return tuple(
-        TextPart(text=texts[str(index)]) if str(index) in texts else _part(part, f"{param}[{index}]")
-        for index, part in enumerate(parts)
-    )
+    """The parts as a model sees them; what was read of files is in `hidden`, by their places."""
+    known = hidden or {}
+    texts, images = known.get("files", {}), known.get("images", {})
+    made: list[Part] = []
+    for index, part in enumerate(parts):
+        place = str(index)
+        if place in texts:
+            made.append(TextPart(text=texts[place]))
+        elif place in images:
+            made.append(to_image(images[place]["data"], param, kind=images[place]["mime"]))
+        else:
+            made.append(_part(part, f"{param}[{index}]"))
+    return tuple(made)
 
 
 def _part(part: Mapping[str, Any], param: str) -> Part:
@@ -189,6 +283,8 @@ def _part(part: Mapping[str, Any], param: str) -> Part:
             return TextPart(text=part["refusal"])
         case "input_image":
             return _image(part, param)
+        case "computer_screenshot":
+            return TextPart(text=UNSEEN)
         case "input_file":
             raise InvalidRequest(
                 f"{param}.type: files are not read at this place; send their text", param=f"{param}.type"
@@ -197,11 +293,9 @@ def _part(part: Mapping[str, Any], param: str) -> Part:
 
 
 def _image(part: Mapping[str, Any], param: str) -> ImagePart:
-    url = part.get("image_url")
-    param = f"{param}.image_url"
-    head, comma, data = (url or "").partition(",")
+    head, comma, data = (part.get("image_url") or "").partition(",")
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         raise InvalidRequest(
-            f"{param} must be a data URL such as data:image/png;base64,...; addresses are not fetched", param=param
+            f"{param}.image_url must be a data URL, or leave it out for a file_id", param=f"{param}.image_url"
         )
-    return to_image(data, param, kind=head.removeprefix("data:").removesuffix(";base64"))
+    return to_image(data, f"{param}.image_url", kind=head.removeprefix("data:").removesuffix(";base64"))

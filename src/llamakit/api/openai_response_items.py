@@ -12,113 +12,40 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from llamakit.api.openai_annotations import Annotation
-from llamakit.api.openai_messages import CacheBreakpoint, RefusalPart
-from llamakit.api.openai_response_foreign import (
+from llamakit.api.openai_context_items import (
+    AdditionalToolsItem,
+    CompactionItem,
+    CompactionTriggerItem,
+    ConfigurationUpdateItem,
+    ToolSearchCallItem,
+    ToolSearchOutputItem,
+)
+from llamakit.api.openai_foreign_items import ImageGenerationCallItem, ProgramItem, ProgramOutputItem
+from llamakit.api.openai_hosted_items import (
+    CodeInterpreterCallItem,
+    FileSearchCallItem,
+    McpApprovalRequestItem,
+    McpApprovalResponseItem,
+    McpCallItem,
+    McpListToolsItem,
+    WebSearchCallItem,
+)
+from llamakit.api.openai_item_parts import Caller, CallId, Status
+from llamakit.api.openai_machine_items import (
     ApplyPatchCallItem,
     ApplyPatchCallOutputItem,
-    Caller,
     ComputerCallItem,
     ComputerCallOutputItem,
-    ImageGenerationCallItem,
-    ProgramItem,
-    ProgramOutputItem,
+    LocalShellCallItem,
+    LocalShellCallOutputItem,
     ShellCallItem,
     ShellCallOutputItem,
 )
-from llamakit.api.wire import FIRST, LIST, TEXT, TEXT_OR_LIST, Wire, WireRoot
+from llamakit.api.openai_response_content import Content, ReasoningText, SummaryText, ToolOutput
+from llamakit.api.openai_response_tools import tools_body
+from llamakit.api.wire import FIRST, Wire, WireRoot
 
-ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Phase = Literal["commentary", "final_answer"]
-Text = str
-CallId = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class InputText(Wire):
-    """Text that goes in."""
-
-    type: Literal["input_text"]
-    text: str
-    prompt_cache_breakpoint: CacheBreakpoint | None = None
-
-
-class InputImage(Wire):
-    """An image that goes in."""
-
-    type: Literal["input_image"]
-    detail: Literal["auto", "low", "high", "original"] | None = None
-    file_id: str | None = None
-    image_url: str | None = None
-    """A `data:` URL with the image itself; other addresses are not fetched."""
-    prompt_cache_breakpoint: CacheBreakpoint | None = None
-
-
-class InputFile(Wire):
-    """A file that goes in."""
-
-    type: Literal["input_file"]
-    detail: Literal["auto", "low", "high"] | None = None
-    file_data: str | None = None
-    file_id: str | None = None
-    file_url: str | None = None
-    filename: str | None = None
-    prompt_cache_breakpoint: CacheBreakpoint | None = None
-
-
-class OutputTopLogprob(Wire):
-    """A token that might have been."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class OutputLogprob(Wire):
-    """A token of the answer with its probability."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-    top_logprobs: Annotated[list[OutputTopLogprob], FIRST]
-
-
-class OutputText(Wire):
-    """Text that came out."""
-
-    type: Literal["output_text"]
-    text: str
-    annotations: Annotated[list[Annotation], FIRST] | None = None
-    logprobs: Annotated[list[OutputLogprob], FIRST] | None = None
-
-
-class PlainText(Wire):
-    """Text of no direction."""
-
-    type: Literal["text"]
-    text: str
-
-
-class SummaryText(Wire):
-    """A summary of reasoning."""
-
-    type: Literal["summary_text"]
-    text: str
-
-
-class ReasoningText(Wire):
-    """Reasoning itself."""
-
-    type: Literal["reasoning_text"]
-    text: str
-
-
-ContentPart = Annotated[
-    InputText | InputImage | InputFile | OutputText | RefusalPart | PlainText | SummaryText | ReasoningText,
-    Field(discriminator="type"),
-]
-Content = Annotated[Annotated[str, TEXT] | Annotated[list[ContentPart], FIRST, LIST], TEXT_OR_LIST]
-ToolOutputPart = Annotated[InputText | InputImage | InputFile, Field(discriminator="type")]
-ToolOutput = Annotated[Annotated[str, TEXT] | Annotated[list[ToolOutputPart], FIRST, LIST], TEXT_OR_LIST]
 
 
 class MessageItem(Wire):
@@ -128,7 +55,7 @@ class MessageItem(Wire):
     content: Content
     type: Literal["message"] | None = None
     id: str | None = None
-    status: ItemStatus | None = None
+    status: Status | None = None
     phase: Phase | None = None
     """Whether an assistant's message stands before tool calls or is the answer."""
 
@@ -141,7 +68,7 @@ class FunctionCallItem(Wire):
     name: str
     arguments: str
     id: str | None = None
-    status: ItemStatus | None = None
+    status: Status | None = None
     caller: Caller | None = None
     namespace: str | None = None
     async_: bool | None = Field(default=None, alias="async")
@@ -155,7 +82,7 @@ class FunctionCallOutputItem(Wire):
     call_id: CallId
     output: ToolOutput
     id: str | None = None
-    status: ItemStatus | None = None
+    status: Status | None = None
     caller: Caller | None = None
     name: str | None = None
     namespace: str | None = None
@@ -170,10 +97,11 @@ class CustomCallItem(Wire):
     name: str
     input: str
     id: str | None = None
-    status: ItemStatus | None = None
+    status: Status | None = None
     caller: Caller | None = None
     namespace: str | None = None
     async_: bool | None = Field(default=None, alias="async")
+    created_by: str | None = None
 
 
 class CustomCallOutputItem(Wire):
@@ -183,7 +111,7 @@ class CustomCallOutputItem(Wire):
     call_id: CallId
     output: ToolOutput
     id: str | None = None
-    status: ItemStatus | None = None
+    status: Status | None = None
     caller: Caller | None = None
     created_by: str | None = None
 
@@ -196,16 +124,7 @@ class ReasoningItem(Wire):
     id: str | None = None
     content: Annotated[list[ReasoningText], FIRST] | None = None
     encrypted_content: str | None = None
-    status: ItemStatus | None = None
-
-
-class CompactionItem(Wire):
-    """A conversation so far, made short by `POST /v1/responses/compact`."""
-
-    type: Literal["compaction"]
-    encrypted_content: str
-    id: str | None = None
-    created_by: str | None = None
+    status: Status | None = None
 
 
 class ItemReference(Wire):
@@ -213,125 +132,6 @@ class ItemReference(Wire):
 
     id: str
     type: Literal["item_reference"] | None = None
-
-
-class WebSearchSource(Wire):
-    """A page that a search found."""
-
-    type: Literal["url"]
-    url: str
-
-
-class WebSearchAction(Wire):
-    """What a web search did."""
-
-    type: Literal["search", "open_page", "find_in_page", "find"]
-    query: str | None = None
-    queries: list[str] | None = None
-    sources: Annotated[list[WebSearchSource], FIRST] | None = None
-    url: str | None = None
-    pattern: str | None = None
-
-
-class WebSearchCallItem(Wire):
-    """A search of the web that this server made."""
-
-    type: Literal["web_search_call"]
-    status: Literal["in_progress", "searching", "completed", "failed"]
-    id: str | None = None
-    action: WebSearchAction | None = None
-
-
-class FileSearchResult(Wire):
-    """A passage that a search of files found."""
-
-    attributes: dict[str, Any] | None = None
-    file_id: str | None = None
-    filename: str | None = None
-    score: float | None = None
-    text: str | None = None
-
-
-class FileSearchCallItem(Wire):
-    """A search of files that this server made."""
-
-    type: Literal["file_search_call"]
-    queries: list[str]
-    status: Literal["in_progress", "searching", "completed", "incomplete", "failed"]
-    id: str | None = None
-    results: Annotated[list[FileSearchResult], FIRST] | None = None
-
-
-class CodeOutput(Wire):
-    """What an interpreter printed or drew."""
-
-    type: Literal["logs", "image"]
-    logs: str | None = None
-    url: str | None = None
-
-
-class CodeInterpreterCallItem(Wire):
-    """Code that this server ran."""
-
-    type: Literal["code_interpreter_call"]
-    container_id: str
-    status: Literal["in_progress", "completed", "incomplete", "interpreting", "failed"]
-    code: str | None = None
-    id: str | None = None
-    outputs: Annotated[list[CodeOutput], FIRST] | None = None
-
-
-class McpTool(Wire):
-    """A tool of an MCP server."""
-
-    name: str
-    input_schema: dict[str, Any]
-    annotations: dict[str, Any] | None = None
-    description: str | None = None
-
-
-class McpListToolsItem(Wire):
-    """The tools that an MCP server offered."""
-
-    type: Literal["mcp_list_tools"]
-    server_label: str
-    tools: Annotated[list[McpTool], FIRST]
-    id: str | None = None
-    error: str | None = None
-
-
-class McpCallItem(Wire):
-    """A call of an MCP server's tool that this server made."""
-
-    type: Literal["mcp_call"]
-    server_label: str
-    name: str
-    arguments: str
-    id: str | None = None
-    approval_request_id: str | None = None
-    error: Any = None
-    output: str | None = None
-    status: Literal["in_progress", "completed", "incomplete", "calling", "failed"] | None = None
-
-
-class McpApprovalRequestItem(Wire):
-    """A call that waits for the client's word."""
-
-    type: Literal["mcp_approval_request"]
-    server_label: str
-    name: str
-    arguments: str
-    id: str | None = None
-
-
-class McpApprovalResponseItem(Wire):
-    """The client's word."""
-
-    type: Literal["mcp_approval_response"]
-    approval_request_id: str
-    approve: bool
-    id: str | None = None
-    reason: str | None = None
 
 
 ITEM_KINDS: dict[str, type[Wire]] = {
@@ -359,6 +159,13 @@ ITEM_KINDS: dict[str, type[Wire]] = {
     "program": ProgramItem,
     "program_output": ProgramOutputItem,
     "image_generation_call": ImageGenerationCallItem,
+    "local_shell_call": LocalShellCallItem,
+    "local_shell_call_output": LocalShellCallOutputItem,
+    "tool_search_call": ToolSearchCallItem,
+    "tool_search_output": ToolSearchOutputItem,
+    "additional_tools": AdditionalToolsItem,
+    "configuration_update": ConfigurationUpdateItem,
+    "compaction_trigger": CompactionTriggerItem,
 }
 
 
@@ -398,7 +205,14 @@ InputItem = Annotated[
     | Annotated[ComputerCallOutputItem, Tag("computer_call_output")]
     | Annotated[ProgramItem, Tag("program")]
     | Annotated[ProgramOutputItem, Tag("program_output")]
-    | Annotated[ImageGenerationCallItem, Tag("image_generation_call")],
+    | Annotated[ImageGenerationCallItem, Tag("image_generation_call")]
+    | Annotated[LocalShellCallItem, Tag("local_shell_call")]
+    | Annotated[LocalShellCallOutputItem, Tag("local_shell_call_output")]
+    | Annotated[ToolSearchCallItem, Tag("tool_search_call")]
+    | Annotated[ToolSearchOutputItem, Tag("tool_search_output")]
+    | Annotated[AdditionalToolsItem, Tag("additional_tools")]
+    | Annotated[ConfigurationUpdateItem, Tag("configuration_update")]
+    | Annotated[CompactionTriggerItem, Tag("compaction_trigger")],
     Discriminator(
         _kind,
         custom_error_type="item_type",
@@ -436,7 +250,16 @@ _PREFIXES = {
     "program": "prog_",
     "program_output": "progo_",
     "image_generation_call": "ig_",
+    "local_shell_call": "lsh_",
+    "local_shell_call_output": "lsho_",
+    "tool_search_call": "tsc_",
+    "tool_search_output": "tso_",
+    "additional_tools": "at_",
+    "configuration_update": "cfg_",
+    "compaction_trigger": "ct_",
 }
+WITH_TOOLS = ("tool_search_output", "additional_tools")
+"""Items that bring tools along."""
 _WITH_STATUS = (
     "message",
     "function_call",
@@ -444,6 +267,8 @@ _WITH_STATUS = (
     "custom_tool_call",
     "custom_tool_call_output",
     "reasoning",
+    "tool_search_call",
+    "tool_search_output",
 )
 
 
@@ -464,13 +289,18 @@ def item_id_of(kind: str, response_id: str, position: int) -> str:
 def to_stored(item: Wire) -> dict[str, Any]:
     """An item as it is kept and shown: an id of ours, a status, and content as parts.
 
-    Ids that clients send are not kept: two clients, or two requests of one, may send the same.
+    Ids that clients send are not kept: two clients, or two requests of one, may send the same. What they say
+    beside being ids is: a local shell's output names its call by them.
     """
     made = item.model_dump(exclude_none=True, by_alias=True)
     kind = made.get("type") or "message"
+    if kind == "local_shell_call_output" and "id" in made:
+        made.setdefault("call_id", made["id"])
     made = {"id": new_item_id(kind), "type": kind, **{key: made[key] for key in made if key not in ("id", "type")}}
     if kind == "message":
         made["content"] = _parts(made["role"], made["content"])
+    if "tools" in made and kind in WITH_TOOLS:
+        made["tools"] = tools_body(item.tools)  # pyright: ignore[reportAttributeAccessIssue]
     if kind in _WITH_STATUS:
         made.setdefault("status", "completed")
     return made

@@ -1,16 +1,16 @@
-"""The tools of OpenAI's Responses on the wire, and which of them a model must call."""
+"""The tools of OpenAI's Responses on the wire, and what a model is told of those that the client runs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from llamakit.api.hosted_tools import HostedKind
-from llamakit.api.inference import ToolChoice
 from llamakit.api.limits import LIMITS
+from llamakit.api.openai_custom_tools import CustomFormat, CustomGrammar
 from llamakit.api.openai_hosted_tools import (
     Callers,
     CodeInterpreterTool,
@@ -18,10 +18,22 @@ from llamakit.api.openai_hosted_tools import (
     McpServerTool,
     WebSearchTool,
 )
-from llamakit.api.openai_messages import OBJECT, WORD_OR_OBJECT, ToolName
-from llamakit.api.wire import FIRST, TEXT, Wire, found
+from llamakit.api.openai_machine_tools import (
+    ApplyPatchTool,
+    ComputerPreviewTool,
+    ComputerTool,
+    ImageGenerationTool,
+    LocalShellTool,
+    ProgrammaticTool,
+    ShellTool,
+)
+from llamakit.api.openai_messages import ToolName
+from llamakit.api.wire import FIRST, Wire
 from llamakit.core.errors import InvalidRequest
 from llamakit.core.messages import ToolSpec
+
+JOINT = "__"
+"""Between a namespace and the name of a function in it, as a model sees them."""
 
 
 class ResponseFunctionTool(Wire):
@@ -37,7 +49,9 @@ class ResponseFunctionTool(Wire):
     allowed_callers: Callers | None = None
     async_: bool | None = Field(default=None, alias="async")
     defer_loading: bool | None = None
+    """True: the model sees it once a `tool_search` found it."""
     output_schema: dict[str, Any] | None = None
+    """What it gives; told to nobody."""
 
 
 class ResponseCustomTool(Wire):
@@ -46,78 +60,61 @@ class ResponseCustomTool(Wire):
     type: Literal["custom"]
     name: ToolName
     description: str | None = None
-    format: dict[str, Any] | None = None
-    """What the text must look like; told to the model, not enforced."""
+    format: CustomFormat | None = None
+    """What the text must look like: a regular expression is enforced, a grammar is told to the model."""
     allowed_callers: Callers | None = None
     async_: bool | None = Field(default=None, alias="async")
     defer_loading: bool | None = None
 
 
+class NamespaceTool(Wire):
+    """Functions under one name."""
+
+    type: Literal["namespace"]
+    name: ToolName
+    description: str
+    tools: Annotated[
+        list[Annotated[ResponseFunctionTool | ResponseCustomTool, Field(discriminator="type")]], FIRST
+    ]  # fmt: skip
+
+
+class ToolSearchTool(Wire):
+    """A search for tools whose loading is deferred, by this server or by the client."""
+
+    type: Literal["tool_search"]
+    description: str | None = None
+    """What the model is told of the client's search."""
+    execution: Literal["server", "client"] | None = None
+    parameters: dict[str, Any] | None = None
+    """What the client's search takes: JSON Schema of type object."""
+
+
 ResponseTool = Annotated[
-    ResponseFunctionTool | ResponseCustomTool | FileSearchTool | WebSearchTool | CodeInterpreterTool | McpServerTool,
+    ResponseFunctionTool
+    | ResponseCustomTool
+    | NamespaceTool
+    | ToolSearchTool
+    | FileSearchTool
+    | WebSearchTool
+    | CodeInterpreterTool
+    | McpServerTool
+    | ShellTool
+    | LocalShellTool
+    | ApplyPatchTool
+    | ComputerTool
+    | ComputerPreviewTool
+    | ImageGenerationTool
+    | ProgrammaticTool,
     Field(discriminator="type"),
 ]
 ResponseTools = Annotated[list[ResponseTool], FIRST]
+ClientFunction = ResponseFunctionTool | ResponseCustomTool
 
-
-class ChooseFunction(Wire):
-    """The model must call this function."""
-
-    type: Literal["function"]
-    name: ToolName
-
-
-class ChooseCustom(Wire):
-    """The model must call this free-form tool."""
-
-    type: Literal["custom"]
-    name: ToolName
-
-
-class ChooseMcp(Wire):
-    """The model must call a tool of this MCP server."""
-
-    type: Literal["mcp"]
-    server_label: str
-    name: str | None = None
-
-
-class ChooseAmong(Wire):
-    """The model may use only these of the tools."""
-
-    type: Literal["allowed_tools"]
-    mode: Literal["auto", "required"]
-    tools: Annotated[list[dict[str, Any]], FIRST]
-
-
-class ChooseKind(Wire):
-    """The model must use this tool of the server."""
-
-    type: Literal[
-        "file_search", "web_search", "web_search_preview", "web_search_preview_2025_03_11", "code_interpreter"
-    ]
-
-
-ResponseToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], TEXT]
-    | Annotated[
-        Annotated[ChooseFunction | ChooseCustom | ChooseMcp | ChooseAmong | ChooseKind, Field(discriminator="type")],
-        OBJECT,
-    ],
-    WORD_OR_OBJECT,
-]
-
-_CUSTOM_SCHEMA = {
-    "type": "object",
-    "properties": {"input": {"type": "string"}},
-    "required": ["input"],
-    "additionalProperties": False,
-}
 _SECRETS = ("authorization", "headers")
 
 
 def kind_of(tool: Wire) -> HostedKind | None:
-    """The kind of a tool that the server runs; None for one that the client runs."""
+    """The kind of a tool that a provider of this server runs; None for one of the client's."""
     match tool:
         case FileSearchTool():
             return "file_search"
@@ -127,20 +124,71 @@ def kind_of(tool: Wire) -> HostedKind | None:
             return "code_interpreter"
         case McpServerTool():
             return "mcp"
+        case ImageGenerationTool():
+            return "image_generation"
+        case ShellTool() if tool.environment is not None and tool.environment.type != "local":
+            return "shell"
     return None
 
 
-def spec_of(tool: ResponseFunctionTool | ResponseCustomTool) -> ToolSpec:
-    """What the model is told of a client's tool."""
+def functions_of(tool: Wire) -> Iterator[tuple[str, ClientFunction, str | None]]:
+    """The client's functions of a tool: as a model knows each, the function, and its namespace."""
+    match tool:
+        case ResponseFunctionTool() | ResponseCustomTool():
+            yield tool.name, tool, None
+        case NamespaceTool():
+            for each in tool.tools:
+                yield seen_name(each.name, tool.name), each, tool.name
+
+
+def seen_name(name: str, namespace: str | None) -> str:
+    """The name by which a model knows a function."""
+    return name if namespace is None else f"{namespace}{JOINT}{name}"
+
+
+def spec_of(tool: ClientFunction, name: str) -> ToolSpec:
+    """What the model is told of a client's function."""
     if isinstance(tool, ResponseFunctionTool):
         return ToolSpec(
-            name=tool.name,
+            name=name,
             description=tool.description or "",
             parameters=tool.parameters or {},
             strict=bool(tool.strict),
         )
-    wanted = f"\nThe input follows this format: {json.dumps(tool.format)}" if tool.format else ""
-    return ToolSpec(name=tool.name, description=f"{tool.description or ''}{wanted}".strip(), parameters=_CUSTOM_SCHEMA)
+    text: dict[str, Any] = {"type": "string"}
+    wanted, is_strict = "", False
+    if isinstance(tool.format, CustomGrammar):
+        wanted = f"\nThe input follows this format: {json.dumps(tool.format.model_dump())}"
+        if tool.format.syntax == "regex":
+            text["pattern"], is_strict = tool.format.definition, True
+    schema = {"type": "object", "properties": {"input": text}, "required": ["input"], "additionalProperties": False}
+    described = f"{tool.description or ''}{wanted}".strip()
+    return ToolSpec(name=name, description=described, parameters=schema, strict=is_strict)
+
+
+def shown(tool: Wire) -> dict[str, Any]:
+    """A tool as a response shows it: a function with every field, and no secret of anybody."""
+    body = tool.model_dump(exclude_none=True, by_alias=True)
+    if isinstance(tool, ResponseFunctionTool):
+        body = {"description": None, "parameters": None, "strict": False} | body
+    return _without_secrets(body)
+
+
+def _without_secrets(value: Any) -> Any:
+    """The value without credentials, and with stars for the secrets of a container's domains."""
+    if isinstance(value, list):
+        return [_without_secrets(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    made = dict(value)
+    if made.get("type") == "mcp":
+        made = {name: one for name, one in made.items() if name not in _SECRETS}
+    for name in ("environment", "container", "network_policy"):
+        if isinstance(made.get(name), dict):
+            made[name] = _without_secrets(made[name])
+    if made.get("type") == "allowlist" and "domain_secrets" in made:
+        made["domain_secrets"] = [one | {"value": "***"} for one in made["domain_secrets"]]
+    return made
 
 
 def check_number(tools: Sequence[Wire]) -> None:
@@ -150,85 +198,5 @@ def check_number(tools: Sequence[Wire]) -> None:
 
 
 def tools_body(tools: Sequence[Wire]) -> list[dict[str, Any]]:
-    """The tools as a response shows them: functions with every field, and no secret of anybody."""
-    made = []
-    for tool in tools:
-        body = tool.model_dump(exclude_none=True, by_alias=True)
-        if isinstance(tool, ResponseFunctionTool):
-            body = {"description": None, "parameters": None, "strict": False} | body
-        made.append({name: value for name, value in body.items() if name not in _SECRETS})
-    return made
-
-
-def choice_body(choice: str | Wire | None) -> str | dict[str, Any]:
-    """The choice as a response shows it."""
-    if choice is None or isinstance(choice, str):
-        return choice or "auto"
-    return choice.model_dump(exclude_none=True)
-
-
-def choose(
-    choice: str | Wire | None, specs: Sequence[ToolSpec], kinds: Mapping[str, str]
-) -> tuple[tuple[ToolSpec, ...], ToolChoice]:
-    """The tools the model sees and whether it must call one; `kinds` tells the kind, or the label, of each name.
-
-    Raises `InvalidRequest` for a tool that is not offered.
-    """
-    param = "tool_choice"
-    every = tuple(specs)
-    match choice:
-        case None | "auto":
-            return every, ToolChoice()
-        case "none":
-            return every, ToolChoice(mode="none")
-        case "required":
-            if not every:
-                raise InvalidRequest(f"{param} 'required' needs tools", param=param)
-            return every, ToolChoice(mode="required")
-        case ChooseFunction() | ChooseCustom():
-            return every, _named(choice.name, every, param)
-        case ChooseMcp(name=str(name)):
-            return every, _named(name, every, param)
-        case ChooseMcp():
-            return _of_kind(f"mcp {choice.server_label}", every, kinds, param), ToolChoice(mode="required")
-        case ChooseKind():
-            wanted = "web_search" if choice.type.startswith("web_search") else choice.type
-            return _of_kind(wanted, every, kinds, param), ToolChoice(mode="required")
-        case ChooseAmong():
-            return _among(choice, every, kinds, param), ToolChoice(mode=choice.mode)
-    raise InvalidRequest(f"{param} must be a word or a tool, got {found(choice)}", param=param)
-
-
-def _named(name: str, specs: Sequence[ToolSpec], param: str) -> ToolChoice:
-    if name not in {spec.name for spec in specs}:
-        offered = ", ".join(spec.name for spec in specs) or "none"
-        raise InvalidRequest(f"{param} names {name!r}, which is not among the tools: {offered}", param=param)
-    return ToolChoice(mode="named", name=name)
-
-
-def _of_kind(wanted: str, specs: Sequence[ToolSpec], kinds: Mapping[str, str], param: str) -> tuple[ToolSpec, ...]:
-    kept = tuple(spec for spec in specs if kinds.get(spec.name) == wanted)
-    if not kept:
-        raise InvalidRequest(f"{param} names {wanted!r}, which is not among the tools", param=param)
-    return kept
-
-
-def _among(
-    choice: ChooseAmong, specs: tuple[ToolSpec, ...], kinds: Mapping[str, str], param: str
-) -> tuple[ToolSpec, ...]:
-    param = f"{param}.tools"
-    kept: set[str] = set()
-    for entry in choice.tools:
-        name, kind = entry.get("name"), entry.get("type")
-        if isinstance(name, str):
-            _named(name, specs, param)
-            kept.add(name)
-        elif isinstance(kind, str):
-            label = entry.get("server_label")
-            wanted = f"mcp {label}" if kind == "mcp" else "web_search" if kind.startswith("web_search") else kind
-            kept |= {spec.name for spec in _of_kind(wanted, specs, kinds, param)}
-        else:
-            raise InvalidRequest(f"{param} must name tools, got {found(entry)}", param=param)
-    if not kept:
-        raise InvalidRequest(f"{param} must name at least one tool", param=param)
-    return tuple(spec for spec in specs if spec.name in kept)
+    """The tools as a response shows them."""
+    return [shown(tool) for tool in tools]

@@ -7,15 +7,27 @@ who sends or keeps the events numbers them. Feed a turn with `push`, ask for its
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
-from llamakit.api.hosted_tools import HostedKind, HostedResult
+from llamakit.api.hosted_tools import HostedResult
 from llamakit.api.openai_answer import finish_reason
+from llamakit.api.openai_response_calls import (
+    UNKNOWN,
+    Event,
+    MadeCall,
+    Offered,
+    as_begun,
+    begun,
+    fill,
+    gave,
+    gave_events,
+    is_late,
+    written,
+)
 from llamakit.api.openai_response_items import item_id_of, output_text
-from llamakit.api.openai_responses import logprob_bodies, usage_body
+from llamakit.api.openai_response_resource import logprob_bodies, tool_usage_body, usage_body
 from llamakit.core.messages import (
     AnswerEvent,
     Done,
@@ -28,37 +40,14 @@ from llamakit.core.messages import (
     Usage,
 )
 
-Event = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Offered:
-    """A function that the model sees, and whose it is."""
-
-    kind: Literal["function", "custom"] | HostedKind
-    label: str = ""
-    """The MCP server's."""
-    needs_approval: bool = False
-
-    @property
-    def is_hosted(self) -> bool:
-        """Whether this server runs it."""
-        return self.kind not in ("function", "custom")
-
-
-UNKNOWN = Offered(kind="function")
-"""A function that the model made up: shown as it is, and told so to the model."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MadeCall:
-    """A call that the model made."""
-
-    call: ToolCall
-    offered: Offered
-    is_known: bool
-    position: int
-    """Of its item in the output."""
+_STAGES = {
+    "web_search": "searching",
+    "file_search": "searching",
+    "code_interpreter": "interpreting",
+    "image_generation": "generating",
+}
+"""What a tool of this server is doing while it runs."""
+_CUT = {"web_search_call": "failed", "image_generation_call": "failed", "apply_patch_call": "in_progress"}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -101,6 +90,7 @@ class ResponseWriter:
         self._calls: list[MadeCall] = []
         self._has_written = False
         self._citations: dict[str, Mapping[str, Any]] = {}
+        self._image_usage: list[Mapping[str, Any]] = []
 
     def begin(self, *, is_queued: bool = False) -> Iterator[Event]:
         """The first events."""
@@ -128,7 +118,7 @@ class ResponseWriter:
                 yield from self._close(is_last=True)
                 self._has_written, self._index = False, None
             case Done():
-                self._count(event.usage)
+                self.count(event.usage)
             case PrefillProgress():
                 pass
 
@@ -145,8 +135,8 @@ class ResponseWriter:
         yield _item_event("response.output_item.added", position, made)
         yield _item_event("response.output_item.done", position, made)
 
-    def list_tools(self, label: str, specs: Iterable[ToolSpec]) -> Iterator[Event]:
-        """What an MCP server offers."""
+    def list_tools(self, label: str, specs: Iterable[ToolSpec], fault: str | None = None) -> Iterator[Event]:
+        """What an MCP server offers, or the fault for which it offers nothing."""
         position = len(self._output)
         shown = [
             {"name": spec.name, "description": spec.description, "input_schema": dict(spec.parameters)}
@@ -158,17 +148,32 @@ class ResponseWriter:
             "server_label": label,
             "tools": shown,
         }
+        if fault is not None:
+            item["error"] = fault
         self._output.append(item)
         place = {"item_id": item["id"], "output_index": position}
-        yield _item_event("response.output_item.added", position, item | {"tools": []})
+        end = "completed" if fault is None else "failed"
+        begun_as = {name: value for name, value in item.items() if name != "error"} | {"tools": []}
+        yield _item_event("response.output_item.added", position, begun_as)
         yield {"type": "response.mcp_list_tools.in_progress", **place}
-        yield {"type": "response.mcp_list_tools.completed", **place}
+        yield {"type": f"response.mcp_list_tools.{end}", **place}
+        yield _item_event("response.output_item.done", position, item)
+
+    def compaction(self, encrypted: str) -> Iterator[Event]:
+        """The conversation so far, made short."""
+        position = len(self._output)
+        item = self._identified({"type": "compaction", "encrypted_content": encrypted}, position)
+        self._output.append(item)
+        yield _item_event("response.output_item.added", position, item | {"encrypted_content": ""})
+        place = {"item_id": item["id"], "output_index": position}
+        yield {"type": "response.compaction.compacting", **place}
         yield _item_event("response.output_item.done", position, item)
 
     def start_call(self, name: str, arguments: str, offered: Offered, **fields: Any) -> tuple[MadeCall, list[Event]]:
         """A call of a tool of this server that no turn of this response made: one that was approved."""
         position = len(self._output)
-        item = self._hosted_item(name, offered, position) | fields
+        offered = replace(offered, needs_approval=False)
+        item = self._identified(begun(offered, name, ""), position) | fields
         events = list(self._begin_hosted(position, item, offered))
         self._open, self._has_written = None, False
         item["arguments"] = arguments
@@ -177,26 +182,53 @@ class ResponseWriter:
 
     def running(self, made: MadeCall) -> Iterator[Event]:
         """A tool of this server is at work."""
-        stage = {"web_search": "searching", "file_search": "searching", "code_interpreter": "interpreting"}
-        if made.offered.kind in stage:
-            yield self._stage(made, stage[made.offered.kind])
+        if made.offered.kind in _STAGES:
+            yield self._stage(made, _STAGES[made.offered.kind])
 
     def ran(self, made: MadeCall, result: HostedResult) -> Iterator[Event]:
         """A tool of this server gave its result."""
         item = self._output[made.position]
+        given = gave(item, made.offered, result)
+        if given is not None:
+            yield from self._give(made, item, given, result)
+            return
         item.update(self._shown(made, result))
         item["status"] = "failed" if result.is_failed else "completed"
         self._citations |= result.citations
-        if made.offered.kind != "mcp" or not result.is_failed:
-            yield self._stage(made, "completed")
-        else:
+        if made.offered.kind == "mcp" and result.is_failed:
             yield self._stage(made, "failed")
+        elif made.offered.kind != "image_generation" or not result.is_failed:
+            yield self._stage(made, "completed")
         yield _item_event("response.output_item.done", made.position, item)
+
+    def _give(
+        self, made: MadeCall, call: dict[str, Any], given: dict[str, Any], result: HostedResult
+    ) -> Iterator[Event]:
+        """What a tool gave as an item of its own; the call learns which container it ran in."""
+        if made.offered.kind == "shell" and result.fields.get("container_id"):
+            call["environment"]["container_id"] = result.fields["container_id"]
+        position = len(self._output)
+        item = self._identified(given, position)
+        self._output.append(item)
+        empty = {name: [] for name in ("output", "tools") if name in item}
+        yield _item_event("response.output_item.added", position, item | empty | {"status": "in_progress"})
+        yield from gave_events(item, {"item_id": item["id"], "output_index": position})
+        yield _item_event("response.output_item.done", position, item)
+
+    def count(self, usage: Usage) -> None:
+        """Tokens that were spent on the way."""
+        mine = self.usage
+        self.usage = Usage(
+            prompt_tokens=mine.prompt_tokens + usage.prompt_tokens,
+            cached_tokens=mine.cached_tokens + usage.cached_tokens,
+            completion_tokens=mine.completion_tokens + usage.completion_tokens,
+        )
 
     def finish(self, completed_at: int) -> Iterator[Event]:
         """The last event of an answer that came to its end, whole or cut."""
         self.resource["completed_at"] = completed_at
         self.resource["usage"] = usage_body(self.usage)
+        self.resource["tool_usage"] = tool_usage_body(self._output, self._image_usage)
         is_incomplete = self.is_cut or self.is_withheld
         if is_incomplete:
             reason = "content_filter" if self.is_withheld else "max_output_tokens"
@@ -222,13 +254,8 @@ class ResponseWriter:
     def _id(self, kind: str, position: int) -> str:
         return item_id_of(kind, self.resource["id"], position)
 
-    def _count(self, usage: Usage) -> None:
-        mine = self.usage
-        self.usage = Usage(
-            prompt_tokens=mine.prompt_tokens + usage.prompt_tokens,
-            cached_tokens=mine.cached_tokens + usage.cached_tokens,
-            completion_tokens=mine.completion_tokens + usage.completion_tokens,
-        )
+    def _identified(self, item: dict[str, Any], position: int) -> dict[str, Any]:
+        return {"id": self._id(item["type"], position), **item}
 
     def _text(self, event: TextDelta) -> Iterator[Event]:
         if self._open is not None and self._open.offered is not None:
@@ -269,7 +296,7 @@ class ResponseWriter:
             self._open.pieces.append(event.arguments)
             kind = {"function": "response.function_call_arguments", "mcp": "response.mcp_call_arguments"}
             offered = self._open.offered
-            if offered is not None and offered.kind in kind and not offered.needs_approval:
+            if offered is not None and offered.kind in kind and not is_late(offered):
                 yield _at(f"{kind[offered.kind]}.delta", self._open, delta=event.arguments)
 
     def _open_call(self, name: str) -> Iterator[Event]:
@@ -278,42 +305,15 @@ class ResponseWriter:
         # Named by its place, so that a response computed again gives its calls the same names, and so that
         # calls of several turns never share one.
         call_id = "call_" + hashlib.sha256(f"{self.resource['id']}/call/{position}".encode()).hexdigest()[:24]
-        if offered.needs_approval:
-            item = {
-                "id": self._id("mcp_approval_request", position),
-                "type": "mcp_approval_request",
-                "server_label": offered.label,
-                "name": name,
-                "arguments": "",
-            }
-            self._open = self._begin(position, item, offered)
-        elif offered.is_hosted:
-            item = self._hosted_item(name, offered, position)
+        item = self._identified(begun(offered, name, call_id), position)
+        if offered.is_hosted and not is_late(offered):
             yield from self._begin_hosted(position, item, offered)
         else:
-            kind, empty = ("custom_tool_call", "input") if offered.kind == "custom" else ("function_call", "arguments")
-            item = {
-                "id": self._id(kind, position),
-                "type": kind,
-                "status": "in_progress",
-                "call_id": call_id,
-                "name": name,
-                empty: "",
-            }
             self._open = self._begin(position, item, offered)
-            yield _item_event("response.output_item.added", position, dict(item))
+            if not is_late(offered):
+                yield _item_event("response.output_item.added", position, dict(item))
         assert self._open is not None, "each branch opens"
         self._open.name, self._open.call_id = name, call_id
-
-    def _hosted_item(self, name: str, offered: Offered, position: int) -> dict[str, Any]:
-        kind = "mcp_call" if offered.kind == "mcp" else f"{offered.kind}_call"
-        own: dict[str, dict[str, Any]] = {
-            "mcp_call": {"server_label": offered.label, "name": name, "arguments": "", "output": None, "error": None},
-            "web_search_call": {"action": {"type": "search", "query": ""}},
-            "file_search_call": {"queries": [], "results": None},
-            "code_interpreter_call": {"code": "", "container_id": "", "outputs": None},
-        }
-        return {"id": self._id(kind, position), "type": kind, "status": "in_progress", **own[kind]}
 
     def _begin_hosted(self, position: int, item: dict[str, Any], offered: Offered) -> Iterator[Event]:
         self._open = self._begin(position, item, offered)
@@ -337,20 +337,13 @@ class ResponseWriter:
         """Give the item what was written."""
         text = "".join(opened.pieces)
         item = opened.item
-        match item["type"]:
-            case "message":
-                item["content"] = [output_text(text) | {"logprobs": opened.logprobs}]
-            case "custom_tool_call":
-                item["input"] = _input_of(text)
-            case "function_call" | "mcp_approval_request" | "mcp_call":
-                item["arguments"] = text
-            case "code_interpreter_call":
-                item["code"] = _argument(text, "code")
-            case "web_search_call":
-                item["action"] = {"type": "search", "query": _argument(text, "query")}
-            case "file_search_call":
-                item["queries"] = [_argument(text, "query")]
-        if "status" in item and (opened.offered is None or not opened.offered.is_hosted or status == "incomplete"):
+        if item["type"] == "message":
+            item["content"] = [output_text(text) | {"logprobs": opened.logprobs}]
+        else:
+            fill(item, opened.offered, opened.name, text)
+            item["id"] = self._id(item["type"], opened.position)
+        is_ending = opened.offered is None or not opened.offered.is_hosted or is_late(opened.offered)
+        if "status" in item and (is_ending or status == "incomplete"):
             item["status"] = cut_status(item) if status == "incomplete" else status
 
     def _close_message(self, opened: _Open) -> Iterator[Event]:
@@ -375,20 +368,10 @@ class ResponseWriter:
 
     def _close_call(self, opened: _Open, offered: Offered, *, is_whole: bool) -> Iterator[Event]:
         item, text = opened.item, "".join(opened.pieces)
-        match item["type"]:
-            case "function_call":
-                yield _at("response.function_call_arguments.done", opened, arguments=text)
-            case "custom_tool_call":
-                yield _at("response.custom_tool_call_input.delta", opened, delta=item["input"])
-                yield _at("response.custom_tool_call_input.done", opened, input=item["input"])
-            case "mcp_call":
-                yield _at("response.mcp_call_arguments.done", opened, arguments=text)
-            case "code_interpreter_call":
-                yield _at("response.code_interpreter_call_code.delta", opened, delta=item["code"])
-                yield _at("response.code_interpreter_call_code.done", opened, code=item["code"])
-            case "mcp_approval_request":
-                yield _item_event("response.output_item.added", opened.position, item)
-        if not offered.is_hosted or offered.needs_approval or not is_whole:
+        if is_late(offered):
+            yield _item_event("response.output_item.added", opened.position, as_begun(item))
+        yield from written(item, offered, text, {"item_id": item["id"], "output_index": opened.position})
+        if not offered.is_hosted or is_late(offered) or not is_whole:
             yield _item_event("response.output_item.done", opened.position, item)
         if is_whole:
             call = ToolCall(id=opened.call_id, name=opened.name, arguments=text)
@@ -400,7 +383,10 @@ class ResponseWriter:
         fields = dict(result.fields)
         match made.offered.kind:
             case "mcp":
-                return {"output": None if result.is_failed else result.output, "error": fields.get("error")}
+                output = None if result.is_failed else result.output
+                return {"output": output, "error": _mcp_fault(fields.get("error"))}
+            case "image_generation":
+                self._image_usage.append(fields.pop("usage", None) or {})
             case "file_search" if "file_search_call.results" not in self._include:
                 fields.pop("results", None)
             case "code_interpreter" if "code_interpreter_call.outputs" not in self._include:
@@ -418,9 +404,14 @@ class ResponseWriter:
         return _at(kind, opened, content_index=0, **fields)
 
 
+def _mcp_fault(fault: Any) -> Any:
+    """A fault of this side of a server's call, in the protocol's form; the server's own as it is."""
+    return {"type": "mcp_protocol_error", "code": -32000, "message": fault} if isinstance(fault, str) else fault
+
+
 def cut_status(item: Mapping[str, Any]) -> str:
-    """The word for an item that was not finished; a search of the web has no other than failed."""
-    return "failed" if item["type"] == "web_search_call" else "incomplete"
+    """The word for an item that was not finished; not every kind has a word for just that."""
+    return _CUT.get(item["type"], "incomplete")
 
 
 def _at(kind: str, opened: _Open, **fields: Any) -> Event:
@@ -429,18 +420,3 @@ def _at(kind: str, opened: _Open, **fields: Any) -> Event:
 
 def _item_event(kind: str, position: int, item: Mapping[str, Any]) -> Event:
     return {"type": kind, "output_index": position, "item": dict(item)}
-
-
-def _argument(text: str, name: str) -> str:
-    """A text among the arguments of a call; empty where the model wrote none."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return ""
-    found = value.get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, str) else ""
-
-
-def _input_of(text: str) -> str:
-    """The one text of a free-form call; the arguments themselves where the model wrote something else."""
-    return _argument(text, "input") or text

@@ -44,7 +44,7 @@ class StreamOptions(Wire):
     include_usage: bool | None = None
     """Send one more chunk with the token counts and no choices."""
     include_obfuscation: bool | None = None
-    """A hint, set aside: chunks here are never padded."""
+    """Pad the pieces of a response, so that their lengths tell little; chunks of chats are never padded."""
 
 
 class ResponseFormatText(Wire):

@@ -23,9 +23,11 @@ from llamakit.stack.conversations import Conversations
 from llamakit.stack.datasets import Datasets
 from llamakit.stack.distribution import LOCAL_INFERENCE, Distribution
 from llamakit.stack.embedders import Embedders
+from llamakit.stack.fetching import Fetcher
 from llamakit.stack.files import Files
 from llamakit.stack.guarded import GuardedRouter
 from llamakit.stack.housekeeping import EXPIRY_S, Housekeeping
+from llamakit.stack.input_files import InputFiles
 from llamakit.stack.keys import KeyBook
 from llamakit.stack.library import Library
 from llamakit.stack.moderations import Moderations
@@ -100,6 +102,8 @@ class Stack:
     agents: Agents = field(init=False)
     datasets: Datasets = field(init=False)
     scoring: Scoring = field(init=False)
+    fetcher: Fetcher = field(init=False)
+    """Fetches files at addresses that requests name."""
 
     def __post_init__(self) -> None:
         tools = self._tools()
@@ -111,8 +115,10 @@ class Stack:
         stores, uploads = VectorStores(self.storage, files, embedders, chunks), Uploads(self.storage, files)
         dbs = VectorDbs(self.storage, stores, self.distribution.vector_stores.provider_id)
         datasets = Datasets(self.storage, files)
+        object.__setattr__(self, "fetcher", Fetcher(self.distribution.fetch))
         groups = ToolGroups(self.storage, tools, fixed_groups(self.distribution))
         shields = ShieldBook(self.storage, self.providers.of(Api.safety), self.fixed_shields)
+        moderations = Moderations(shields)
         housekeeping, containers = Housekeeping(self.storage), ContainerRows(self.storage)
         housekeeping.every(EXPIRY_S, "expired files", files.expire)
         housekeeping.every(EXPIRY_S, "expired uploads", uploads.expire)
@@ -120,13 +126,21 @@ class Stack:
         housekeeping.every(EXPIRY_S, "expired containers", containers.expire)
         made = {
             "background": background,
-            "responses": Responses(self.inference, self.storage, background, hosted, self.model_or_default, files),
+            "responses": Responses(
+                self.inference,
+                self.storage,
+                background,
+                hosted,
+                self.model_or_default,
+                InputFiles(files, self.fetcher),
+                moderations.create,
+            ),
             "conversations": Conversations(self.storage),
             "prompts": Prompts(self.storage),
             "chats": StoredChats(self.storage),
             "batches": Batches(self.storage, background, files),
             "shields": shields,
-            "moderations": Moderations(shields),
+            "moderations": moderations,
             "files": files,
             "embedders": embedders,
             "uploads": uploads,
@@ -188,6 +202,7 @@ class Stack:
             await self.vector_stores.aclose()
             await self.embedders.aclose()
             await self.background.aclose()
+            await self.fetcher.aclose()
         finally:
             try:
                 await self.providers.aclose()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from llamakit.core.config import Secret, nearest
 from llamakit.core.errors import ConfigError
 from llamakit.providers.specs import Api
+from llamakit.stack.fetching import FetchConfig
 from llamakit.stack.run_config import ServeConfig
 from llamakit.stack.storage import LOCAL, check_target
 
@@ -166,6 +167,8 @@ class Distribution:
     server: ServeConfig = field(default_factory=ServeConfig)
     """Where it listens and who may come in: the sections `server` and `auth` of a file."""
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    fetch: FetchConfig = field(default_factory=FetchConfig)
+    """What requests may have fetched for them."""
 
     def __post_init__(self) -> None:
         if self.version != VERSION:

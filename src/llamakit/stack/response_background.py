@@ -17,15 +17,17 @@ from typing import Any
 from llamakit.api.hosted_tools import HostedResult
 from llamakit.api.inference import Inference
 from llamakit.api.openai_hosted_tools import check_keepable
-from llamakit.api.openai_response_writer import MadeCall
+from llamakit.api.openai_response_calls import MadeCall
 from llamakit.api.openai_responses import ResponseRequest
 from llamakit.core.errors import Conflict, EngineStopped, InvalidRequest, NotFound, Overloaded, StorageError
 from llamakit.core.faults import fault
 from llamakit.stack.background import KEY_ENDED, Background
 from llamakit.stack.conversations import Conversations
 from llamakit.stack.items import Item
+from llamakit.stack.response_compaction import Chat
 from llamakit.stack.response_events import Event, EventLog, Replay, Watchers, number, partial_output
-from llamakit.stack.response_loop import Chat, ResponseLoop
+from llamakit.stack.response_loop import ResponseLoop, moderator_of
+from llamakit.stack.response_moderation import Judge
 from llamakit.stack.response_plan import Asked, Plan, Planner, new_seed
 from llamakit.stack.response_rows import RUNNING, ResponseRows
 from llamakit.stack.storage import Storage
@@ -48,13 +50,20 @@ class BackgroundResponses:
     """The background responses of one server."""
 
     def __init__(
-        self, inference: Inference, storage: Storage, background: Background, planner: Planner, failure: Failure
+        self,
+        inference: Inference,
+        storage: Storage,
+        background: Background,
+        planner: Planner,
+        failure: Failure,
+        judge: Judge,
     ) -> None:
         self._inference = inference
         self._storage = storage
         self._background = background
         self._planner = planner
         self._failure = failure
+        self._judge = judge
         self._conversations = Conversations(storage)
         self._watchers = Watchers()
         self.chat: Callable[[str], Chat] = lambda _: inference.chat
@@ -159,12 +168,20 @@ class BackgroundResponses:
         kept = await work.rows.events(id)
         replay = Replay(kept)
         work.log = EventLog(work.flush, first=len(kept))
-        loop = ResponseLoop(plan, self._inference, self.chat(owner), run_tool=work.run_tool, is_queued=True)
+        loop = ResponseLoop(
+            plan,
+            self._inference,
+            self.chat(owner),
+            run_tool=work.run_tool,
+            is_queued=True,
+            moderator=moderator_of(self._judge, owner, plan),
+        )
         async with aclosing(loop.events()) as events:
             async for event in events:
                 new = replay.new_part(event)
                 if new is not None:
                     await work.log.write(new)
+        await loop.conclude()
         last = list(loop.writer.finish(int(time.time())))
         conversation = None if plan.resource["conversation"] is None else plan.resource["conversation"]["id"]
         joining = (
@@ -280,4 +297,6 @@ def _written(asked: Asked) -> str:
 
 def _read(text: str) -> Asked:
     kept = json.loads(text)
-    return Asked(wire=ResponseRequest.model_validate(kept["wire"]), salt=kept["salt"], prompt=kept["prompt"])
+    wire = ResponseRequest.model_validate(kept["wire"])
+    assert wire.model is not None, "asking gave the request its model"
+    return Asked(wire=wire, model=wire.model, salt=kept["salt"], prompt=kept["prompt"])

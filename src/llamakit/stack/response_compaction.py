@@ -1,18 +1,23 @@
-"""A conversation measured in tokens, and made short: what users said is kept, the rest becomes a summary."""
+"""A conversation measured in tokens, and made short: by its own operation, or on the way to an answer.
+
+The operation keeps what users said and makes a summary of the rest. On the way the last turn is kept, and where
+the client asks for nothing else, nothing but the summary.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from llamakit.api.inference import ChatRequest, Inference, RequestContext, TokenizeRequest
-from llamakit.api.openai_response_history import write_compaction
+from llamakit.api.inference import AnswerStream, ChatRequest, Inference, RequestContext, TokenizeRequest
+from llamakit.api.openai_response_history import instructions, last_turn, write_compaction
 from llamakit.api.openai_response_items import new_item_id
-from llamakit.api.openai_responses import CompactRequest, ResponseContext, usage_body
+from llamakit.api.openai_response_resource import usage_body
+from llamakit.api.openai_responses import CompactRequest, ResponseContext
 from llamakit.core.errors import InvalidRequest
-from llamakit.core.messages import AnswerFold, user
-from llamakit.stack.response_loop import Chat
+from llamakit.core.messages import Answer, AnswerFold, Message, ToolSpec, user
 from llamakit.stack.response_plan import Planner
 from llamakit.storage.ids import RESPONSE
 
@@ -20,6 +25,8 @@ SUMMARISE = (
     "Write a summary of the conversation above for somebody who goes on with it: what was asked, what was found "
     "and decided, names, numbers and open questions. Write the summary only."
 )
+
+Chat = Callable[[ChatRequest], AnswerStream]
 
 
 class Compaction:
@@ -34,7 +41,7 @@ class Compaction:
         seen = await self._planner.look(owner, wire)
         if not seen.messages:
             raise InvalidRequest("input is required: nothing was said yet", param="input")
-        asked = TokenizeRequest(model=seen.model, messages=seen.messages, tools=seen.offer.specs)
+        asked = TokenizeRequest(model=seen.model, messages=seen.messages, tools=seen.offer.seen())
         tokens = await self._inference.tokenize(asked)
         return {"object": "response.input_tokens", "input_tokens": len(tokens.ids)}
 
@@ -50,16 +57,7 @@ class Compaction:
         if not seen.items:
             raise InvalidRequest("input is required: nothing was said yet", param="input")
         id = RESPONSE.new()
-        request = ChatRequest(
-            model=seen.model,
-            messages=(*seen.messages, user(SUMMARISE)),
-            context=RequestContext(id=id, salt=salt),
-        )
-        fold = AnswerFold()
-        async with aclosing(chat(request)) as events:
-            async for event in events:
-                fold.add(event)
-        answer = fold.answer()
+        answer = await summary_of(chat, seen.model, seen.messages, RequestContext(id=id, salt=salt))
         said = [item.body for item in seen.items if item.body.get("role") == "user"]
         summary = {
             "id": new_item_id("compaction"),
@@ -73,3 +71,24 @@ class Compaction:
             "output": [*said, summary],
             "usage": usage_body(answer.usage),
         }
+
+
+async def summary_of(chat: Chat, model: str, messages: Sequence[Message], context: RequestContext) -> Answer:
+    """What a model makes of a conversation for somebody who goes on with it."""
+    request = ChatRequest(model=model, messages=(*messages, user(SUMMARISE)), context=context)
+    fold = AnswerFold()
+    async with aclosing(chat(request)) as events:
+        async for event in events:
+            fold.add(event)
+    return fold.answer()
+
+
+async def is_too_long(
+    inference: Inference, model: str, messages: Sequence[Message], tools: Sequence[ToolSpec], threshold: int | None
+) -> bool:
+    """Whether a prompt has reached the threshold of tokens, and there is something before its last turn."""
+    past = len(messages[: last_turn(messages)]) - len(instructions(messages[: last_turn(messages)]))
+    if threshold is None or past <= 0:
+        return False
+    asked = TokenizeRequest(model=model, messages=tuple(messages), tools=tuple(tools))
+    return len((await inference.tokenize(asked)).ids) >= threshold

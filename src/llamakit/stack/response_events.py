@@ -157,6 +157,7 @@ def _is_empty(event: Event) -> bool:
 
 def _stretch(event: Event) -> tuple[Any, ...] | None:
     """What a piece of text belongs to; None for an event that is no piece."""
-    if not event["type"].endswith(".delta"):
+    if not event["type"].endswith(".delta") or not isinstance(event["delta"], str):
         return None
-    return (event["type"], event["item_id"], event.get("content_index"))
+    place = event.get("item_id", event.get("output_index"))  # a command of a shell tells its place alone
+    return (event["type"], place, event.get("content_index"), event.get("command_index"))

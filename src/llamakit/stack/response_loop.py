@@ -25,13 +25,17 @@ from llamakit.agents.loop import (
     run_turn,
 )
 from llamakit.api.hosted_tools import HostedResult
-from llamakit.api.inference import AnswerStream, ChatRequest, Inference, TokenizeRequest, ToolChoice
-from llamakit.api.openai_response_writer import Event, MadeCall, Offered, ResponseWriter
+from llamakit.api.inference import AnswerStream, Inference, RequestContext, TokenizeRequest, ToolChoice
+from llamakit.api.openai_response_calls import TELLS_ALL, Event, MadeCall, Offered
+from llamakit.api.openai_response_history import compacted, write_compaction
+from llamakit.api.openai_response_writer import ResponseWriter
 from llamakit.api.openai_responses import wants_logprobs
 from llamakit.core.errors import PromptTooLong, ToolError
 from llamakit.core.messages import AnswerEvent, AnswerFold, Message, ToolCall, assistant, tool_result
 from llamakit.core.tracing import tool_span
 from llamakit.stack.items import Item
+from llamakit.stack.response_compaction import Chat, is_too_long, summary_of
+from llamakit.stack.response_moderation import Judge, ResponseModerator
 from llamakit.stack.response_plan import Approval, Plan
 
 MAX_STEPS = 32
@@ -40,7 +44,6 @@ ANSWER_ROOM = 256
 """Tokens kept free for an answer of no stated length, when the oldest items are left out."""
 ENOUGH = "This call was not made: enough was tried. Answer with what you have."
 
-Chat = Callable[[ChatRequest], AnswerStream]
 RunTool = Callable[[MadeCall, Callable[[], Awaitable[HostedResult]]], Awaitable[HostedResult]]
 """Runs a tool, or gives what it gave before."""
 
@@ -62,6 +65,7 @@ class ResponseLoop:
         run_tool: RunTool = run_now,
         is_queued: bool = False,
         max_steps: int = MAX_STEPS,
+        moderator: ResponseModerator | None = None,
     ) -> None:
         wire = plan.asked.wire
         self._plan = plan
@@ -70,6 +74,9 @@ class ResponseLoop:
         self._run_tool = run_tool
         self._is_queued = is_queued
         self._max_steps = max_steps
+        self._moderator = moderator
+        self._loaded: set[str] = set()
+        """Tools that searches found."""
         self._has_begun = False
         self._step = 0
         self._cut = 0
@@ -103,6 +110,15 @@ class ResponseLoop:
 
     async def _all(self) -> AsyncGenerator[Event, None]:
         conversation = list(self._plan.messages)
+        if self._moderator is not None and not await self._moderator.passes_input(conversation):
+            self.writer.is_withheld = True
+            for event in self._begin():
+                yield event
+            return
+        async for event in self._compact(conversation):
+            yield event
+        if self._plan.is_triggered:
+            return
         for approval in self._plan.approvals:
             async for event in self._run_approved(approval, conversation):
                 yield event
@@ -125,6 +141,29 @@ class ResponseLoop:
             need = _sent(turn, reply)
         async for event in self._end(conversation, need):
             yield event
+
+    async def conclude(self) -> None:
+        """What is to be known at the end and takes time: call it before `writer.finish`."""
+        if self._moderator is not None:
+            self._plan.resource["moderation"] = await self._moderator.finish()
+
+    async def _compact(self, conversation: list[Message]) -> AsyncGenerator[Event, None]:
+        """Make the conversation short, where the request asks for it or it has grown too long."""
+        plan = self._plan
+        model, specs = plan.resource["model"], plan.offer.seen(self._loaded)
+        thresholds = [one.compact_threshold for one in plan.asked.wire.context_management or ()]
+        lowest = min((one for one in thresholds if one is not None), default=None)
+        if not plan.is_triggered and not await is_too_long(self._inference, model, conversation, specs, lowest):
+            return
+        context = RequestContext(id=f"{plan.id}-summary", salt=plan.asked.salt)
+        answer = await summary_of(self._chat, model, conversation, context)
+        self.writer.count(answer.usage)
+        for event in self._begin():
+            yield event
+        replaces = "all" if plan.is_triggered else "past"
+        for event in self.writer.compaction(write_compaction(answer.text, replaces)):
+            yield event
+        conversation[:] = compacted(conversation, answer.text, replaces)
 
     async def _end(self, conversation: Sequence[Message], ended: Ended) -> AsyncGenerator[Event, None]:
         """What a bound of the loop leaves open is closed, and the model has the last word."""
@@ -150,10 +189,23 @@ class ResponseLoop:
         for event in self._begin():
             yield event
         fold = AnswerFold()
+        held: list[AnswerEvent] = []
         async for said in answer:
             fold.add(said)
+            if self._moderator is not None and self._moderator.holds_back:
+                held.append(said)
+                continue
             for event in self.writer.push(said):
                 yield event
+        if self._moderator is not None:
+            self._moderator.said(fold.answer().text)
+        if held and self._moderator is not None:
+            held = await self._moderator.judged(held, fold.answer().text)
+            fold = AnswerFold()
+            for said in held:
+                fold.add(said)
+                for event in self.writer.push(said):
+                    yield event
         calls = self.writer.take_calls()
         self._made |= {made.call.id: made for made in calls}
         whole = fold.answer()
@@ -166,6 +218,7 @@ class ResponseLoop:
         self._has_begun = True
         servers = self._plan.offer.servers.items()
         listed = [self.writer.list_tools(label, specs) for label, specs in servers if label not in self._plan.is_listed]
+        listed += [self.writer.list_tools(label, (), fault) for label, fault in self._plan.offer.faults.items()]
         return [*self.writer.begin(is_queued=self._is_queued), *(event for events in listed for event in events)]
 
     def _settle(self, messages: Sequence[Message]) -> Iterable[Event]:
@@ -198,7 +251,9 @@ class ResponseLoop:
         """A call that the client allowed."""
         for event in self._begin():
             yield event
-        offered = self._plan.offer.functions.get(approval.name, Offered(kind="mcp", label=approval.label))
+        offered = self._plan.offer.functions.get(
+            approval.name, Offered(kind="mcp", label=approval.label, is_hosted=True)
+        )
         made, events = self.writer.start_call(
             approval.name, approval.arguments, offered, approval_request_id=approval.request_id
         )
@@ -210,11 +265,14 @@ class ResponseLoop:
         conversation += [assistant("", made.call), tool_result(made.call, result.output)]
 
     def _ran(self, made: MadeCall, result: HostedResult) -> Iterable[Event]:
-        self._hidden[made.position] = {
-            "name": made.call.name,
-            "arguments": made.call.arguments,
-            "output": result.output,
-        }
+        if made.offered.kind == "tool_search":
+            self._loaded |= set(result.fields.get("names") or ())
+        if made.offered.kind not in TELLS_ALL:
+            self._hidden[made.position] = {
+                "name": made.call.name,
+                "arguments": made.call.arguments,
+                "output": result.output,
+            }
         return self.writer.ran(made, result)
 
     async def _result(self, made: MadeCall, seconds: float) -> HostedResult:
@@ -251,7 +309,8 @@ class ResponseLoop:
     async def _begun(
         self, messages: Sequence[Message], choice: ToolChoice, max_tokens: int | None
     ) -> AsyncIterator[AnswerEvent]:
-        asked = self._plan.request(self._step, _without(messages, self._cut), choice=choice, max_tokens=max_tokens)
+        kept = _without(messages, self._cut)
+        asked = self._plan.request(self._step, kept, choice=choice, max_tokens=max_tokens, loaded=self._loaded)
         self._step += 1
         self._stream = self._chat(asked)
         return _from(await anext(self._stream), self._stream)
@@ -266,7 +325,7 @@ class ResponseLoop:
         async def fits(at: int) -> bool:
             kept = tuple(_without(messages, at))
             tokens = await self._inference.tokenize(
-                TokenizeRequest(model=model, messages=kept, tools=self._plan.offer.specs)
+                TokenizeRequest(model=model, messages=kept, tools=self._plan.offer.seen(self._loaded))
             )
             return len(tokens.ids) + wanted <= context
 
@@ -304,6 +363,12 @@ class ResponseLoop:
     def _tokens_left(self) -> int | None:
         most = self._plan.resource["max_output_tokens"]
         return None if most is None else max(1, most - self.writer.usage.completion_tokens)
+
+
+def moderator_of(judge: Judge, owner: str, plan: Plan) -> ResponseModerator | None:
+    """Who judges a response, where its request wants that."""
+    options = plan.asked.wire.moderation
+    return None if options is None else ResponseModerator(judge, owner, options)
 
 
 def _sent(turn: Turn, reply: Reply) -> Need | Ended:

@@ -8,45 +8,31 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from llamakit.api.hosted_tools import HostedKind, HostedTool, HostedTools
+from llamakit.api.hosted_tools import HostedKind, HostedTools
 from llamakit.api.inference import ChatRequest, Inference, RequestContext, Sampling, ToolChoice
-from llamakit.api.openai_hosted_tools import McpServerTool, settings_of
 from llamakit.api.openai_response_history import History
-from llamakit.api.openai_response_items import (
-    ItemReference,
-    new_item_id,
-    to_stored,
-    user_item,
-)
-from llamakit.api.openai_response_tools import (
-    ResponseCustomTool,
-    ResponseFunctionTool,
-    check_number,
-    choose,
-    kind_of,
-    spec_of,
-)
-from llamakit.api.openai_response_writer import Offered
+from llamakit.api.openai_response_items import ItemReference, new_item_id, to_stored, user_item
+from llamakit.api.openai_response_options import PromptReference
+from llamakit.api.openai_response_resource import resource_of
 from llamakit.api.openai_responses import (
     ResponseContext,
     ResponseRequest,
+    configured,
     conversation_id,
-    prompt_values,
-    resource_of,
     sampling_of,
 )
-from llamakit.api.prompts import fill
 from llamakit.api.wire import Wire, found
 from llamakit.core.errors import InvalidRequest, NotFound
-from llamakit.core.messages import Message, ToolSpec
+from llamakit.core.messages import Message
 from llamakit.stack.conversations import Conversations
-from llamakit.stack.files import Files
 from llamakit.stack.input_files import InputFiles
 from llamakit.stack.items import Item, check_item_id
 from llamakit.stack.prompts import Prompts
+from llamakit.stack.response_offer import Offer, Tools, works_on_screens
+from llamakit.stack.response_prompts import filled_parts, message_of
 from llamakit.stack.response_rows import ResponseRows
 from llamakit.stack.storage import Storage
 
@@ -68,23 +54,12 @@ class Asked:
     """What a request asks for, before anything is looked up; kept with a background response."""
 
     wire: ResponseRequest
+    model: str
+    """Its own, or the server's default."""
     salt: str = ""
     """Keeps cached prefixes of the owner from others."""
-    prompt: str | None = None
-    """The text of the stored prompt, filled in when the request came."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Offer:
-    """The tools of one request."""
-
-    specs: tuple[ToolSpec, ...] = ()
-    choice: ToolChoice = field(default_factory=ToolChoice)
-    functions: Mapping[str, Offered] = field(default_factory=dict)
-    hosted: Mapping[str, HostedTool] = field(default_factory=dict)
-    """The tool behind each function that this server runs."""
-    servers: Mapping[str, tuple[ToolSpec, ...]] = field(default_factory=dict)
-    """What each MCP server offers, by its label."""
+    prompt: Mapping[str, Any] | None = None
+    """The message of the stored prompt, filled in when the request came: `body`, and `hidden`, what files in it say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +76,8 @@ class Plan:
     approvals: tuple[Approval, ...] = ()
     is_listed: frozenset[str] = frozenset()
     """Labels of MCP servers whose tools the conversation lists already."""
+    is_triggered: bool = False
+    """Whether the request asks for the conversation to be made short, and for nothing else."""
 
     @property
     def id(self) -> str:
@@ -108,16 +85,22 @@ class Plan:
         return self.resource["id"]
 
     def request(
-        self, turn: int, messages: Sequence[Message], *, choice: ToolChoice, max_tokens: int | None
+        self,
+        turn: int,
+        messages: Sequence[Message],
+        *,
+        choice: ToolChoice,
+        max_tokens: int | None,
+        loaded: set[str] | frozenset[str] = frozenset(),
     ) -> ChatRequest:
-        """What is asked of the model in a turn."""
+        """What is asked of the model in a turn; it also sees the tools that were `loaded`."""
         limits = {} if max_tokens is None else {"max_tokens": max_tokens}
         return ChatRequest(
             model=self.resource["model"],
             messages=tuple(messages),
             context=RequestContext(id=f"{self.id}-{turn}", salt=self.asked.salt),
             sampling={**self.sampling, **limits},
-            tools=self.offer.specs,
+            tools=self.offer.seen(loaded),
             tool_choice=choice,
             parallel_tool_calls=self.asked.wire.parallel_tool_calls is not False,
         )
@@ -142,33 +125,29 @@ class Planner:
         storage: Storage,
         tools: Mapping[HostedKind, HostedTools],
         default_model: Callable[[str | None], Awaitable[str]],
-        files: Files,
+        input_files: InputFiles,
     ) -> None:
         self._inference = inference
         self._storage = storage
-        self._input_files = InputFiles(files)
+        self._input_files = input_files
         self._conversations = Conversations(storage)
         self._prompts = Prompts(storage)
-        self._tools = tools
+        self._tools = Tools(tools)
         self._default_model = default_model
 
     async def ask(self, owner: str, wire: ResponseRequest, salt: str) -> Asked:
         """The request with its default model and its stored prompt filled in."""
         model = await self._default_model(wire.model)
-        prompt = None
-        if wire.prompt is not None:
-            stored = await self._prompt(owner, wire.prompt.id, wire.prompt.version)
-            prompt = fill(stored["prompt"], stored["variables"], prompt_values(wire.prompt))
-        return Asked(wire=wire.model_copy(update={"model": model}), salt=salt, prompt=prompt)
+        prompt = None if wire.prompt is None else await self._filled(owner, wire.prompt)
+        return Asked(wire=wire.model_copy(update={"model": model}), model=model, salt=salt, prompt=prompt)
 
     async def plan(
         self, owner: str, asked: Asked, *, id: str, created_ns: int, inputs: Sequence[Item] | None = None
     ) -> Plan:
         """The plan; `inputs` are those kept at the first time, for a request that is taken up again."""
         wire = asked.wire
-        assert wire.model is not None, "asking gives the request its model"
-        info = await self._inference.model(wire.model)
-        sampling = sampling_of(wire)
+        info = await self._inference.model(asked.model)
+        sampling_of(wire)  # what cannot be is refused before anything is read
         items = tuple(await self.inputs(owner, wire) if inputs is None else inputs)
         history = await self._history(owner, wire, before_ns=created_ns, prompt=asked.prompt)
         told = history.told
@@ -176,11 +155,15 @@ class Planner:
             told.add(item.body, f"input[{index}]", item.hidden)
         if all(message.role == "system" for message in told.messages) and not items:
             raise InvalidRequest("input is required: nothing was said yet", param="input")
-        _check_answered(told.messages)
-        offer = await self.offer(owner, wire)
+        if not told.is_triggered:
+            _check_answered(told.messages)
+        wire = configured(wire, told.update)
+        offer = await self._tools.offer(owner, wire.tools or (), wire.tool_choice, told.tools)
         resource = resource_of(
-            wire, id=id, created_at=created_ns // 10**9, model=wire.model, defaults=info.details, status="queued"
+            wire, id=id, created_at=created_ns // 10**9, model=asked.model, defaults=info.details, status="queued"
         )
+        if (diagnosis := await self._diagnosis(owner, wire)) is not None:
+            resource["prompt_cache_diagnostics"] = diagnosis
         return Plan(
             asked=asked,
             resource=resource,
@@ -188,7 +171,8 @@ class Planner:
             inputs=items,
             messages=told.messages,
             offer=offer,
-            sampling=sampling,
+            sampling=sampling_of(wire),
+            is_triggered=told.is_triggered,
             approvals=_approvals(told, items),
             is_listed=history.labels,
         )
@@ -200,7 +184,7 @@ class Planner:
         inputs = await self.inputs(owner, wire)
         for index, item in enumerate(inputs):
             past.told.add(item.body, f"input[{index}]", item.hidden)
-        offer = await self.offer(owner, wire)
+        offer = await self._tools.offer(owner, wire.tools or (), wire.tool_choice, past.told.tools)
         return Seen(model=model, messages=past.told.messages, items=(*past.items, *inputs), offer=offer)
 
     async def inputs(self, owner: str, wire: ResponseContext) -> list[Item]:
@@ -209,63 +193,24 @@ class Planner:
             return []
         if isinstance(wire.input, str):
             return [Item(body=user_item(wire.input))]
-        return [await self._input(owner, item, f"input[{index}]") for index, item in enumerate(wire.input)]
-
-    async def offer(self, owner: str, wire: ResponseContext) -> Offer:
-        """The tools, opened; raises `InvalidRequest` naming one that nothing here provides."""
-        specs: list[ToolSpec] = []
-        functions: dict[str, Offered] = {}
-        kinds: dict[str, str] = {}
-        hosted: dict[str, HostedTool] = {}
-        servers: dict[str, tuple[ToolSpec, ...]] = {}
-        check_number(wire.tools or ())
-        for index, tool in enumerate(wire.tools or ()):
-            param = f"tools[{index}]"
-            if isinstance(tool, ResponseFunctionTool | ResponseCustomTool):
-                added: dict[str, tuple[ToolSpec, Offered]] = {
-                    tool.name: (spec_of(tool), Offered(kind="custom" if tool.type == "custom" else "function"))
-                }
-            else:
-                opened, added = await self._opened(owner, tool, param)
-                hosted |= dict.fromkeys(added, opened)
-                if isinstance(tool, McpServerTool):
-                    servers[tool.server_label] = opened.specs
-            for name, (spec, offered) in added.items():
-                if name in functions:
-                    raise InvalidRequest(f"{param} offers a function {name!r}, which another tool has", param=param)
-                specs.append(spec)
-                functions[name] = offered
-                kinds[name] = f"mcp {offered.label}" if offered.kind == "mcp" else offered.kind
-        kept, choice = choose(wire.tool_choice, specs, kinds)
-        return Offer(specs=kept, choice=choice, functions=functions, hosted=hosted, servers=servers)
-
-    async def _opened(
-        self, owner: str, tool: Wire, param: str
-    ) -> tuple[HostedTool, dict[str, tuple[ToolSpec, Offered]]]:
-        kind = kind_of(tool)
-        assert kind is not None, tool
-        provider = self._tools.get(kind)
-        if provider is None:
-            raise InvalidRequest(
-                f"{param}.type: this server has no provider of {kind}; leave it out, or run a server that has one",
-                param=f"{param}.type",
-                code="unsupported_tool",
-            )
-        opened = await provider.open(owner, settings_of(tool))
-        label = tool.server_label if isinstance(tool, McpServerTool) else ""
-        return opened, {
-            spec.name: (spec, Offered(kind=kind, label=label, needs_approval=opened.needs_approval(spec.name)))
-            for spec in opened.specs
-        }
+        screens = works_on_screens(wire.tools or ())
+        return [await self._input(owner, item, f"input[{index}]", screens) for index, item in enumerate(wire.input)]
 
     async def _history(
-        self, owner: str, wire: ResponseContext, *, before_ns: int | None = None, prompt: str | None = None
+        self,
+        owner: str,
+        wire: ResponseContext,
+        *,
+        before_ns: int | None = None,
+        prompt: Mapping[str, Any] | None = None,
     ) -> _Past:
         """What was said before the request, after its instructions."""
-        told = History()
-        for text in (prompt, wire.instructions):
-            if text:
-                told.add({"type": "message", "role": "system", "content": [{"type": "input_text", "text": text}]}, "")
+        screens = works_on_screens(wire.tools or ())
+        told = History(shows_screens=screens)
+        if prompt is not None:
+            told.add(prompt["body"], "prompt", prompt["hidden"])
+        if wire.instructions:
+            told.add(message_of([{"type": "input_text", "text": wire.instructions}]), "instructions")
         conversation = conversation_id(wire)
         items: list[Item] = []
         if conversation is not None:
@@ -277,19 +222,27 @@ class Planner:
         for index, item in enumerate(items):
             at = f"{param}[{index}]"
             # What was put into a conversation by itself has not been read yet.
-            told.add(item.body, at, item.hidden or await self._input_files.hidden(owner, item.body, at))
+            told.add(
+                item.body, at, item.hidden or await self._input_files.hidden(owner, item.body, at, screens=screens)
+            )
         return _Past(told=told, items=tuple(items))
 
-    async def _input(self, owner: str, wire: Wire, param: str) -> Item:
+    async def _input(self, owner: str, wire: Wire, param: str, screens: bool) -> Item:
         if not isinstance(wire, ItemReference):
             body = to_stored(wire)
-            return Item(body=body, hidden=await self._input_files.hidden(owner, body, param))
+            return Item(body=body, hidden=await self._input_files.hidden(owner, body, param, screens=screens))
         rows = ResponseRows(await self._storage.database(), owner)
         try:
             kept = await rows.item(check_item_id(wire.id))
         except NotFound:
             raise InvalidRequest(f"{param}.id: no item {found(wire.id)} is kept here", param=f"{param}.id") from None
         return Item(body=kept.body | {"id": new_item_id(kept.body["type"])}, hidden=kept.hidden)
+
+    async def _filled(self, owner: str, asked: PromptReference) -> dict[str, Any]:
+        """The message of a stored prompt, its variables filled in, and what the files among them say."""
+        stored = await self._prompt(owner, asked.id, asked.version)
+        body = message_of(filled_parts(stored["prompt"], stored["variables"], asked.variables or {}))
+        return {"body": body, "hidden": await self._input_files.hidden(owner, body, "prompt.variables")}
 
     async def _prompt(self, owner: str, id: str, version: str | None) -> dict[str, Any]:
         number = None
@@ -302,6 +255,17 @@ class Planner:
         except NotFound as fault:
             raise InvalidRequest(f"prompt.id: {fault}", param="prompt.id") from None
 
+    async def _diagnosis(self, owner: str, wire: ResponseContext) -> dict[str, Any] | None:
+        """What can be said of a comparison with an earlier response's prompt: its tokens are not kept."""
+        options = wire.prompt_cache_options
+        if options is None or options.comparison_response_id is None:
+            return None
+        try:
+            await ResponseRows(await self._storage.database(), owner).row(options.comparison_response_id)
+        except NotFound:
+            return {"type": "comparison_response_not_found"}
+        return {"type": "unavailable"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Past:
@@ -310,9 +274,9 @@ class _Past:
 
     @property
     def labels(self) -> frozenset[str]:
-        """The MCP servers whose tools are listed."""
+        """The MCP servers whose tools are listed; one that could not list them is asked again."""
         lists = (item.body for item in self.items if item.body["type"] == "mcp_list_tools")
-        return frozenset(body["server_label"] for body in lists)
+        return frozenset(body["server_label"] for body in lists if not body.get("error"))
 
 
 def _check_answered(messages: Sequence[Message]) -> None:

@@ -21,11 +21,12 @@ from llamakit.api.openai_stored_chats import page_of
 from llamakit.core.errors import InvalidRequest, LlamakitError, Overloaded
 from llamakit.stack.background import Background
 from llamakit.stack.conversations import Conversations
-from llamakit.stack.files import Files
+from llamakit.stack.input_files import InputFiles
 from llamakit.stack.response_background import BackgroundResponses
-from llamakit.stack.response_compaction import Compaction
+from llamakit.stack.response_compaction import Chat, Compaction
 from llamakit.stack.response_events import Event, number
-from llamakit.stack.response_loop import Chat, ResponseLoop
+from llamakit.stack.response_loop import ResponseLoop, moderator_of
+from llamakit.stack.response_moderation import Judge
 from llamakit.stack.response_plan import Plan, Planner
 from llamakit.stack.response_rows import ResponseRows
 from llamakit.stack.storage import Storage
@@ -46,13 +47,15 @@ class Responses:
         background: Background,
         tools: Mapping[HostedKind, HostedTools],
         default_model: Callable[[str | None], Awaitable[str]],
-        files: Files,
+        input_files: InputFiles,
+        judge: Judge,
     ) -> None:
         self._inference = inference
         self._storage = storage
         self._conversations = Conversations(storage)
-        self._planner = Planner(inference, storage, tools, default_model, files)
-        self.background = BackgroundResponses(inference, storage, background, self._planner, failure_of)
+        self._judge = judge
+        self._planner = Planner(inference, storage, tools, default_model, input_files)
+        self.background = BackgroundResponses(inference, storage, background, self._planner, failure_of, judge)
         self.compaction = Compaction(inference, self._planner)
 
     async def prepare(self, owner: str, wire: ResponseRequest, salt: str) -> Plan:
@@ -63,13 +66,14 @@ class Responses:
 
     async def stream(self, owner: str, plan: Plan, chat: Chat) -> AsyncGenerator[Event, None]:
         """The numbered events; what fails before the first is raised, what fails later is the last event."""
-        loop = ResponseLoop(plan, self._inference, chat)
+        loop = self._loop(owner, plan, chat)
         sent = 0
         try:
             async with aclosing(loop.events()) as events:
                 async for event in events:
                     yield number(event, sent)
                     sent += 1
+            await loop.conclude()
             last = list(loop.writer.finish(int(time.time())))
             await self._keep(owner, plan, loop)
         except Exception as fault:
@@ -85,10 +89,11 @@ class Responses:
         self, owner: str, plan: Plan, chat: Chat, deferred: list[Statement] | None = None
     ) -> dict[str, Any]:
         """The response at its end; what fails is raised. What it keeps is put into `deferred` where there is one."""
-        loop = ResponseLoop(plan, self._inference, chat)
+        loop = self._loop(owner, plan, chat)
         async with aclosing(loop.events()) as events:
             async for _ in events:
                 pass
+        await loop.conclude()
         for _ in loop.writer.finish(int(time.time())):
             pass
         if deferred is None:
@@ -96,6 +101,9 @@ class Responses:
         else:
             deferred += await self._keeping(owner, plan, loop)
         return plan.resource
+
+    def _loop(self, owner: str, plan: Plan, chat: Chat) -> ResponseLoop:
+        return ResponseLoop(plan, self._inference, chat, moderator=moderator_of(self._judge, owner, plan))
 
     async def get(self, owner: str, id: str) -> dict[str, Any]:
         """A kept response, or `NotFound`."""

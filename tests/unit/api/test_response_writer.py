@@ -13,17 +13,19 @@ from llamakit.api.hosted_tools import HostedResult
 from llamakit.api.openai_response_events import ResponseEvent
 from llamakit.api.openai_response_history import history_of, read_compaction, write_compaction
 from llamakit.api.openai_response_items import MessageItem, to_stored
-from llamakit.api.openai_response_writer import Offered, ResponseWriter
-from llamakit.api.openai_responses import ResponseRequest, WireResponse, resource_of
+from llamakit.api.openai_response_calls import Offered
+from llamakit.api.openai_response_writer import ResponseWriter
+from llamakit.api.openai_response_resource import WireResponse, resource_of
+from llamakit.api.openai_responses import ResponseRequest
 from llamakit.core.errors import EngineStopped, InvalidRequest
 from llamakit.core.messages import Done, Finish, TextDelta, ToolCallDelta, Usage
 
 OFFERED = {
-    "look": Offered(kind="web_search"),
-    "find": Offered(kind="file_search"),
-    "run": Offered(kind="code_interpreter"),
-    "remote": Offered(kind="mcp", label="srv"),
-    "ask": Offered(kind="mcp", label="srv", needs_approval=True),
+    "look": Offered(is_hosted=True, kind="web_search"),
+    "find": Offered(is_hosted=True, kind="file_search"),
+    "run": Offered(is_hosted=True, kind="code_interpreter"),
+    "remote": Offered(is_hosted=True, kind="mcp", label="srv"),
+    "ask": Offered(is_hosted=True, kind="mcp", label="srv", needs_approval=True),
     "mine": Offered(kind="function"),
     "free": Offered(kind="custom"),
 }
@@ -235,5 +237,6 @@ def test_bad_items_name_their_field(body, param):
 @settings(max_examples=50, deadline=None)
 @given(st.text())
 def test_compaction_and_back(text):
-    assert read_compaction(write_compaction(text), "x") == text
+    assert read_compaction(write_compaction(text), "x") == (text, "none")
+    assert read_compaction(write_compaction(text, "all"), "x") == (text, "all")
     json.dumps(write_compaction(text)).encode()

@@ -53,7 +53,7 @@ async def test_a_request_reaches_a_server_as_far_as_the_policy_goes(url, caplog)
     assert {spec.name for spec in opened.specs} == {"add", "fail"} and opened.needs_approval("add")
     assert (await opened.call("add", '{"a": 2, "b": 3}')).output == "5"
     failed = await opened.call("fail", "{}")
-    assert failed.is_failed and failed.fields["error"]["type"] == "tool_execution_error"
+    assert failed.is_failed and failed.fields["error"]["type"] == "mcp_tool_execution_error"
     assert "lacks 'b'" in (await opened.call("add", '{"a": 2}')).output
     with pytest.raises(ToolError, match="offers no tool 'slow'"):
         await opened.call("slow", "{}")

@@ -72,7 +72,7 @@ async def test_what_was_read_stays_with_the_history_and_is_not_shown_to_clients(
         ({"file_data": "data:text/html,plain"}, "input[0].content[0].file_data"),
         ({"file_data": "not base64!", "filename": "x.txt"}, "input[0].content[0].file_data"),
         ({"file_data": "AAEC", "filename": "x.bin"}, "input[0].content[0]"),
-        ({"file_url": "http://localhost/x.pdf"}, "input[0].content[0]"),
+        ({"file_url": "http://localhost/x.pdf"}, "input[0].content[0].file_url"),
         ({}, "input[0].content[0]"),
     ],
 )

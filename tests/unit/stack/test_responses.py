@@ -156,7 +156,7 @@ async def test_kinds_that_nothing_provides_are_refused_by_name():
 
 async def test_tools_of_other_kinds_name_those_there_are():
     with pytest.raises(InvalidRequest, match="mcp"):
-        wire(tools=[{"type": "image_generation"}])
+        wire(tools=[{"type": "telepathy"}])
 
 
 async def test_the_answer_of_a_failing_tool_is_read_by_the_model():

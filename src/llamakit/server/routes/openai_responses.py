@@ -11,15 +11,13 @@ from starlette.responses import Response
 from llamakit.api.openai_answer import to_json
 from llamakit.api.openai_conversations import WireItemList
 from llamakit.api.openai_lists import WireDeleted, read_count, read_flag, read_page
-from llamakit.api.openai_response_events import ResponseEvent
+from llamakit.api.openai_response_events import ResponseEvent, obfuscated
+from llamakit.api.openai_response_resource import CompactedResponse, WireResponse, WireResponses
 from llamakit.api.openai_responses import (
-    CompactedResponse,
     CompactRequest,
     ResponseRequest,
     ResponseTokens,
     ResponseTokensRequest,
-    WireResponse,
-    WireResponses,
     set_aside,
 )
 from llamakit.server.dialects import RESPONSE_EVENTS
@@ -42,6 +40,9 @@ def operations(service: Service) -> list[Operation]:
     """The operations of this API."""
     responses = service.stack.responses
 
+    def streamed(http: Request, events: AsyncGenerator[Event, None], padded: bool) -> EventStream:
+        return service.sent(http, _pieces(events, padded), RESPONSE_EVENTS)
+
     async def create_response(http: Request) -> Response:
         wire = await service.read(http, ResponseRequest, set_aside)
         exchange = exchange_of(http)
@@ -52,10 +53,10 @@ def operations(service: Service) -> list[Operation]:
             resource = await responses.background.enqueue(owner, plan)
             if not wire.stream:
                 return json_response(resource)
-            return _streamed(service, http, responses.background.tail(owner, plan.id, -1))
+            return streamed(http, responses.background.tail(owner, plan.id, -1), is_padded(wire))
         chat = service.metered(http)
         if wire.stream:
-            return _streamed(service, http, responses.stream(owner, plan, chat))
+            return streamed(http, responses.stream(owner, plan, chat), is_padded(wire))
         return json_response(await service.wanted(http, responses.whole(owner, plan, chat)))
 
     async def retrieve_response(http: Request) -> Response:
@@ -64,7 +65,8 @@ def operations(service: Service) -> list[Operation]:
             return json_response(await responses.get(owner, id))
         after = read_count(http.query_params, "starting_after", None, low=0, high=MAX_NUMBER)
         await responses.background.check_streamable(owner, id)
-        return _streamed(service, http, responses.background.tail(owner, id, -1 if after is None else after))
+        padded = read_flag(http.query_params, "include_obfuscation")
+        return streamed(http, responses.background.tail(owner, id, -1 if after is None else after), padded)
 
     async def list_responses(http: Request) -> Response:
         page = read_page(http.query_params)
@@ -151,6 +153,7 @@ def operations(service: Service) -> list[Operation]:
             query=(
                 Query(name="stream", about="true for its events."),
                 Query(name="starting_after", about="Only events after this sequence number."),
+                Query(name="include_obfuscation", about="true pads pieces of text, so that their lengths tell little."),
                 INCLUDE,
             ),
         ),
@@ -185,11 +188,13 @@ def operations(service: Service) -> list[Operation]:
     ]
 
 
-def _streamed(service: Service, http: Request, events: AsyncGenerator[Event, None]) -> EventStream:
-    return service.sent(http, _pieces(events), RESPONSE_EVENTS)
+def is_padded(wire: ResponseRequest) -> bool:
+    """Whether the pieces of a stream are to look alike in length."""
+    return wire.stream_options is not None and wire.stream_options.include_obfuscation is True
 
 
-async def _pieces(events: AsyncGenerator[Event, None]) -> Pieces:
+async def _pieces(events: AsyncGenerator[Event, None], padded: bool) -> Pieces:
     async with aclosing(events) as each:
         async for event in each:
-            yield f"event: {event['type']}\ndata: {to_json(event)}"
+            shown = obfuscated(event) if padded else event
+            yield f"event: {event['type']}\ndata: {to_json(shown)}"

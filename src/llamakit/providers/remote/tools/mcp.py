@@ -113,7 +113,7 @@ class _Server:
             raise ToolError(f"MCP server {self._wanted.server.label!r} is away: {fault}") from fault
         current = replace(tool, call=lambda given: connection.call(name, given))
         outcome = await ToolBox.of([current]).call(ToolCall(id="call", name=name, arguments=arguments))
-        fields = {"error": {"type": "tool_execution_error", "content": outcome.text}} if outcome.is_error else {}
+        fields = {"error": {"type": "mcp_tool_execution_error", "content": outcome.text}} if outcome.is_error else {}
         return HostedResult(output=outcome.text, fields=fields, is_failed=outcome.is_error)
 
 

@@ -1,27 +1,16 @@
-"""Items of tools that this server does not run, where a conversation began elsewhere: shells, patches, screens.
+"""Items of the tools that work on a machine: shells, patches of files, screens.
 
-They are kept and shown as they came, and a model here reads them as calls of tools and what those gave
-(`openai_response_history.py`). Nothing here makes one.
+A shell runs in a container of this server or with the client; patches and screens are always the client's.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
+from llamakit.api.openai_item_parts import Caller, CallId, Status
+from llamakit.api.openai_machine_tools import LocalSkill
+from llamakit.api.openai_response_content import Screenshot
 from llamakit.api.wire import FIRST, Texts, Wire
-
-CallId = Annotated[str, Field(min_length=1, max_length=256)]
-Status = Literal["in_progress", "completed", "incomplete"]
-
-
-class Caller(Wire):
-    """Who made a call: the model itself, or a program of the model's."""
-
-    type: Literal["direct", "program"]
-    caller_id: str | None = None
-    """Id of the program."""
 
 
 class ShellAction(Wire):
@@ -32,24 +21,16 @@ class ShellAction(Wire):
     timeout_ms: int | None = None
 
 
-class ShellSkill(Wire):
-    """Something a shell knows how to do."""
-
-    name: str
-    description: str
-    path: str
-
-
 class ShellEnvironment(Wire):
     """Where a shell runs."""
 
     type: Literal["local", "container_reference"]
     container_id: str | None = None
-    skills: Annotated[list[ShellSkill], FIRST] | None = None
+    skills: Annotated[list[LocalSkill], FIRST] | None = None
 
 
 class ShellCallItem(Wire):
-    """Commands that a client ran."""
+    """Commands to be run, by the server in a container or by the client."""
 
     type: Literal["shell_call"]
     call_id: CallId
@@ -90,6 +71,39 @@ class ShellCallOutputItem(Wire):
     status: Status | None = None
 
 
+class LocalShellAction(Wire):
+    """A command with its arguments."""
+
+    type: Literal["exec"]
+    command: Texts
+    env: dict[str, str]
+    timeout_ms: int | None = None
+    user: str | None = None
+    working_directory: str | None = None
+
+
+class LocalShellCallItem(Wire):
+    """A command that the client runs."""
+
+    type: Literal["local_shell_call"]
+    call_id: CallId
+    action: LocalShellAction
+    status: Status
+    id: str | None = None
+
+
+class LocalShellCallOutputItem(Wire):
+    """What the command gave."""
+
+    type: Literal["local_shell_call_output"]
+    output: str
+    """JSON text, or any text."""
+    id: str | None = None
+    """Of the call; `call_id` says the same."""
+    call_id: CallId | None = None
+    status: Status | None = None
+
+
 class PatchOperation(Wire):
     """A change of one file."""
 
@@ -99,7 +113,7 @@ class PatchOperation(Wire):
 
 
 class ApplyPatchCallItem(Wire):
-    """A change of a file that a client made."""
+    """A change of a file that the client makes."""
 
     type: Literal["apply_patch_call"]
     call_id: CallId
@@ -152,7 +166,7 @@ class SafetyCheck(Wire):
 
 
 class ComputerCallItem(Wire):
-    """What a client did to a screen."""
+    """What the client is to do to a screen."""
 
     type: Literal["computer_call"]
     call_id: CallId
@@ -161,14 +175,6 @@ class ComputerCallItem(Wire):
     id: str | None = None
     action: ScreenAction | None = None
     actions: Annotated[list[ScreenAction], FIRST] | None = None
-
-
-class Screenshot(Wire):
-    """A picture of the screen; models here do not see it."""
-
-    type: Literal["computer_screenshot"]
-    file_id: str | None = None
-    image_url: str | None = None
 
 
 class ComputerCallOutputItem(Wire):
@@ -181,60 +187,3 @@ class ComputerCallOutputItem(Wire):
     acknowledged_safety_checks: Annotated[list[SafetyCheck], FIRST] | None = None
     created_by: str | None = None
     status: Literal["in_progress", "completed", "incomplete", "failed"] | None = None
-
-
-class ProgramItem(Wire):
-    """A program that calls tools."""
-
-    type: Literal["program"]
-    call_id: CallId
-    code: str
-    fingerprint: str
-    id: str | None = None
-
-
-class ProgramOutputItem(Wire):
-    """What the program gave."""
-
-    type: Literal["program_output"]
-    call_id: CallId
-    result: str
-    status: Literal["completed", "incomplete"]
-    id: str | None = None
-
-
-class ImageFault(Wire):
-    """Why there is no image."""
-
-    type: str
-    message: str
-    code: str | None = None
-    param: str | None = None
-
-
-class ImageUsage(Wire):
-    """Tokens of a drawing."""
-
-    model: str
-    input_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    total_tokens: int
-
-
-class ImageGenerationCallItem(Wire):
-    """An image that another server made; models here do not see it."""
-
-    type: Literal["image_generation_call"]
-    status: Literal["in_progress", "completed", "generating", "failed"]
-    result: str | None = None
-    """The image, in base64."""
-    id: str | None = None
-    action: Literal["generate", "edit", "auto"] | None = None
-    background: Literal["transparent", "opaque", "auto"] | None = None
-    error: ImageFault | None = None
-    output_format: Literal["png", "webp", "jpeg", "gif", "svg"] | None = None
-    quality: Literal["low", "medium", "high", "xhigh", "max", "auto"] | None = None
-    revised_prompt: str | None = None
-    size: str | None = None
-    svg_usage: ImageUsage | None = None
