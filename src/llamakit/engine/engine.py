@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from torch import Tensor
 
@@ -30,6 +31,7 @@ from llamakit.engine.scheduler import Scheduler, Slice
 from llamakit.engine.sequence import RequestState, Sequence
 from llamakit.engine.speculative import NgramProposer, Speculation
 from llamakit.engine.stats import EngineStats
+from llamakit.kernels import native
 from llamakit.models.llama import Llama
 
 _SCORED_ROWS = 32
@@ -70,6 +72,8 @@ class Engine:
         self._speculation = self._make_speculation(model, draft)
         self._scheduler = Scheduler(config, self._pool, self._speculation.room)
         self._outcomes = Outcomes(self._scheduler, clock)
+        on_kernels = model.device.type == "cpu" and native.takes(model.model.norm.weight)
+        self._computing = native.kernels_only if on_kernels else nullcontext
         self._arrivals = 0
         self._steps = 0
         self._prompt_tokens = 0
@@ -140,6 +144,10 @@ class Engine:
         slices = self._scheduler.schedule()
         if not slices:
             return []
+        with self._computing():
+            return self._compute(slices)
+
+    def _compute(self, slices: list[Slice]) -> list[EngineEvent]:
         began = self._clock()
         for piece in slices:
             if piece.sequence.state.first_step_at is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,18 @@ from llamakit.core.errors import ConfigError
 from llamakit.kernels.cpu.build import HERE, library_name
 from llamakit.kernels.cpu.library import DTYPES, Library, takes
 
-__all__ = ["BUILD_HINT", "DTYPES", "LEVELS", "is_traced", "level", "library", "num_threads", "takes", "using"]
+__all__ = [
+    "BUILD_HINT",
+    "DTYPES",
+    "LEVELS",
+    "is_traced",
+    "kernels_only",
+    "level",
+    "library",
+    "num_threads",
+    "takes",
+    "using",
+]
 
 LEVELS = ("amx", "avx512bf16", "avx512vnni", "avx512", "avxvnni", "avx2", "portable")
 """Instruction sets the sources know, best first."""
@@ -36,6 +48,15 @@ class _Choice:
     threads: int | None = None
 
 
+class _Mine(threading.local):
+    """What a thread decided for itself."""
+
+    threads: int | None = None
+
+
+_mine = _Mine()
+
+
 def library() -> Library | None:
     """The compiled kernels, or None where the references run. The first call decides."""
     if not _Choice.made:
@@ -45,7 +66,7 @@ def library() -> Library | None:
 
 def num_threads() -> int:
     """Threads a kernel may use."""
-    return _Choice.threads or torch.get_num_threads()
+    return _mine.threads or _Choice.threads or torch.get_num_threads()
 
 
 def level() -> str:
@@ -57,6 +78,26 @@ def level() -> str:
 def is_traced(x: Tensor) -> bool:
     """Whether `x` stands for a tensor (torch.compile, fake tensors): then the registered op runs, not a kernel."""
     return torch.compiler.is_compiling() or type(x) not in (Tensor, torch.nn.Parameter)
+
+
+@contextmanager
+def kernels_only() -> Iterator[None]:
+    """For a piece of work that the compiled kernels do, with PyTorch's small operations between them.
+
+    Threads of PyTorch's own would come for operations that take a hundredth of a kernel, and spin for milliseconds
+    afterwards on the cores that the kernels want. Nothing changes where the references run: they are PyTorch.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or library() is None:
+        yield
+        return
+    _mine.threads = num_threads()
+    torch.set_num_threads(1)  # of this thread: others that have computed something keep their number
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _mine.threads = None
 
 
 @contextmanager
