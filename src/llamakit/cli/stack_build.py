@@ -39,6 +39,10 @@ def command(
         str | None, typer.Option(help="What pip installs: a wheel, a directory, a URL; by default this version.")
     ] = None,
     image: Annotated[str | None, typer.Option(help="Name and tag of the image.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Image to start from: any with Python 3.11 or newer; by default python:3.12-slim."),
+    ] = None,
     print_deps: Annotated[bool, typer.Option("--print-deps", help="Only print what pip installs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the files that were made as JSON.")] = False,
 ) -> None:
@@ -54,7 +58,7 @@ def command(
     from llamakit.stack.packaging import bundle
 
     source = find(name)
-    made = bundle(source, image=image, package=_found(package))
+    made = bundle(source, image=image, package=_found(package), base=base)
     if print_deps:
         put(made.requirement if package else f"llamakit[{','.join(made.extras)}]" if made.extras else "llamakit")
         return
@@ -135,4 +139,4 @@ def _say_next(made: Bundle, folder: Path, written: list[str]) -> None:
     elif str(folder / "venv") in written:
         say(f"\nStart it with: {folder}/venv/bin/llama stack run {folder}/distribution.yaml", "faint")
     else:
-        say(f"\nBuild it with: buildah build -t {made.image} {folder}", "faint")
+        say(f"\nBuild it with: buildah build --format docker -t {made.image} {folder}", "faint")

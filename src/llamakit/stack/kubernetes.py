@@ -1,6 +1,7 @@
 """A distribution as Kubernetes manifests: who it runs as, what it may, where it keeps things, when it is ready.
 
-One file for `kubectl apply`. Secrets are referred to and never written into it.
+One file for `kubectl apply`. Secrets are referred to and never written into it. Where PostgreSQL keeps everything,
+there are several servers that are renewed one by one; where a volume does, there is one.
 """
 
 from __future__ import annotations
@@ -11,8 +12,15 @@ from llamakit.stack.packaging import HOME, PORT, Bundle, dump, elsewhere
 from llamakit.stack.substitution import Variable
 
 
+_FAREWELL_S = 5
+_ONE = {"replicas": 1, "strategy": {"type": "Recreate"}}
+"""A volume is one server's at a time."""
+_SEVERAL = {"replicas": 2, "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}}
+"""They share nothing but the database, and an older version may serve beside a newer one until it is gone."""
+
+
 def kubernetes(made: Bundle) -> str:
-    """The manifests: a claim of storage, a deployment, a service, and a policy of what may come in."""
+    """The manifests: what keeps data or keeps servers up, a deployment, a service, a policy of what may come in."""
     secret = f"{made.name}-secrets"
     names = " ".join(f"--from-literal={variable.name}=..." for variable in made.secrets)
     head = (
@@ -20,8 +28,8 @@ def kubernetes(made: Bundle) -> str:
         f"#   kubectl create secret generic {secret} {names}\n"
         "#   kubectl apply -f kubernetes.yaml\n"
     )
-    kinds: list[dict[str, Any]] = [_claim(made), _deployment(made, secret), _service(made), _policy(made)]
-    return dump(head, kinds)
+    first = _disruption_budget(made) if made.has_database else _claim(made)
+    return dump(head, [first, _deployment(made, secret), _service(made), _policy(made)])
 
 
 def _labels(made: Bundle) -> dict[str, str]:
@@ -38,6 +46,16 @@ def _claim(made: Bundle) -> dict[str, Any]:
         "kind": "PersistentVolumeClaim",
         "metadata": _meta(made, f"{made.name}-data"),
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}},
+    }
+
+
+def _disruption_budget(made: Bundle) -> dict[str, Any]:
+    """Whoever empties a node takes one server after the other."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _meta(made, made.name),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _labels(made)}},
     }
 
 
@@ -68,6 +86,8 @@ def _deployment(made: Bundle, secret: str) -> dict[str, Any]:
         "startupProbe": {**_probe(), "periodSeconds": 2, "failureThreshold": 150},
         "readinessProbe": {**_probe(), "periodSeconds": 5},
         "livenessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 20},
+        # Whoever still sends requests here learns in these seconds that it is going.
+        "lifecycle": {"preStop": {"exec": {"command": ["python", "-c", f"import time; time.sleep({_FAREWELL_S})"]}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -78,10 +98,11 @@ def _deployment(made: Bundle, secret: str) -> dict[str, Any]:
     if made.memory_mib is not None:
         memory = f"{made.memory_mib}Mi"
         container["resources"] = {"requests": {"memory": memory}, "limits": {"memory": memory}}
-    pod = {
+    claim = {"persistentVolumeClaim": {"claimName": f"{made.name}-data"}}
+    pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 45,
+        "terminationGracePeriodSeconds": 50,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": 10001,
@@ -90,18 +111,25 @@ def _deployment(made: Bundle, secret: str) -> dict[str, Any]:
         },
         "containers": [container],
         "volumes": [
-            {"name": "data", "persistentVolumeClaim": {"claimName": f"{made.name}-data"}},
+            {"name": "data", **({"emptyDir": {}} if made.has_database else claim)},
             {"name": "tmp", "emptyDir": {}},
         ],
     }
+    if made.has_database:
+        pod["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": _labels(made)},
+            }
+        ]
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": _meta(made, made.name),
         "spec": {
-            "replicas": 1,
-            # The volume is one server's at a time.
-            "strategy": {"type": "Recreate"},
+            **(_SEVERAL if made.has_database else _ONE),
             "selector": {"matchLabels": _labels(made)},
             "template": {"metadata": {"labels": _labels(made)}, "spec": pod},
         },

@@ -25,6 +25,8 @@ from llamakit.stack.substitution import Variable, every_variable, variables
 PACKAGE = "llamakit"
 PORT = 8321
 HOME = "/home/llama"
+BASE = "docker.io/library/python:3.12-slim"
+_VENV = "/opt/llama"
 _SECRET = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PAT)(?:_|$)|^POSTGRES_URL$|^LLAMA_STORAGE$")
 _LOOPBACK = re.compile(r"(?<=://)(?:127\.0\.0\.1|localhost)(?=[:/]|$)")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,52}[a-z0-9])?")
@@ -46,6 +48,8 @@ class Bundle:
     is_offline: bool
     has_database: bool
     """Whether it wants a PostgreSQL server, by the variable POSTGRES_URL."""
+    base: str = BASE
+    """Image that ours is made from."""
 
     @property
     def requirement(self) -> str:
@@ -73,7 +77,7 @@ def is_secret(variable: str) -> bool:
     return _SECRET.search(variable) is not None
 
 
-def bundle(source: Source, *, image: str | None = None, package: str | None = None) -> Bundle:
+def bundle(source: Source, *, image: str | None = None, package: str | None = None, base: str | None = None) -> Bundle:
     """What to make the files from; raises `ConfigError` where the distribution cannot be one."""
     if _NAME.fullmatch(source.name) is None:
         raise ConfigError(f"to be built, a name has lower-case letters, digits and '-' only, got {source.name!r}")
@@ -107,6 +111,7 @@ def bundle(source: Source, *, image: str | None = None, package: str | None = No
         memory_mib=distribution.server.memory_mib,
         is_offline=distribution.server.offline,
         has_database=has_database,
+        base=base or BASE,
     )
 
 
@@ -117,9 +122,16 @@ def example_environment(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def containerfile(made: Bundle) -> str:
-    """How the image is built: nothing in it but Python and the package, run by a user who is not root."""
-    wheel = made.package if made.package.endswith(".whl") and "://" not in made.package else None
-    copy = f"COPY {PurePath(wheel).name} /tmp/\n" if wheel else ""
+    """How the image is built: nothing in it but Python and the package, run by a user who is not root.
+
+    What the build needs and the image must not hold comes as a mount: the wheel, and pip's settings with what they tell
+    of a private index.
+    """
+    mounts = ["--mount=type=secret,id=pip,target=/etc/pip.conf"]
+    if made.package.endswith(".whl") and "://" not in made.package:
+        wheel = PurePath(made.package).name
+        mounts.append(f"--mount=type=bind,source={wheel},target=/tmp/{wheel}")
+    steps = " \\\n    ".join([*mounts, f'{_VENV}/bin/pip install --no-cache-dir "{made.requirement}"'])
     torch = (
         "# Where pip finds torch for computing on processors; build with it empty for CUDA.\n"
         "ARG PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu\n"
@@ -127,15 +139,19 @@ def containerfile(made: Bundle) -> str:
         else ""
     )
     return f"""\
-# {made.name}: a llamakit server. Build it with: buildah build -t {made.image} .
-ARG PYTHON=docker.io/library/python:3.12-slim
+# {made.name}: a llamakit server. Build it with: buildah build --format docker -t {made.image} .
+# Where pip needs settings of its own (an index, a certificate), add: --secret id=pip,src=pip.conf
+# The base is anything with Python 3.11 or newer, venv and useradd; --build-arg PYTHON=... names another.
+ARG PYTHON={made.base}
 FROM ${{PYTHON}}
-{torch}{copy}RUN pip install --no-cache-dir "{made.requirement}"
 RUN useradd --uid 10001 --create-home --home-dir {HOME} llama && mkdir -p {HOME}/data && chown llama {HOME}/data
+# An environment of its own, because distributions of Linux keep pip out of theirs.
+RUN python3 -m venv {_VENV}
+{torch}RUN {steps}
 COPY distribution.yaml {HOME}/{made.name}.yaml
 USER 10001
 WORKDIR {HOME}
-ENV LLAMA_HOME={HOME}/data LLAMA_HOST=0.0.0.0 LLAMA_PORT={PORT} HF_HOME={HOME}/data/hub
+ENV PATH={_VENV}/bin:$PATH LLAMA_HOME={HOME}/data LLAMA_HOST=0.0.0.0 LLAMA_PORT={PORT} HF_HOME={HOME}/data/hub
 VOLUME {HOME}/data
 EXPOSE {PORT}
 STOPSIGNAL SIGTERM

@@ -139,7 +139,7 @@ def check_containerfile(text: str, *, needs_torch: bool) -> None:
     assert words >= {"FROM", "RUN", "COPY", "USER", "ENV", "EXPOSE", "ENTRYPOINT", "HEALTHCHECK"}
     assert json.loads(text.partition("ENTRYPOINT ")[2])[:3] == ["llama", "stack", "run"]
     assert ("PIP_EXTRA_INDEX_URL" in text) == ("torch]" in text) == needs_torch
-    assert "USER 10001" in text and "KEY" not in text
+    assert "USER 10001" in text and "KEY" not in text and "type=secret,id=pip" in text
 
 
 def check_compose(made: dict[str, Any], name: str) -> None:
@@ -155,9 +155,12 @@ def check_compose(made: dict[str, Any], name: str) -> None:
 
 def check_kubernetes(made: list[dict[str, Any]], name: str) -> None:
     kinds = {each["kind"]: each for each in made}
-    assert list(kinds) == ["PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"]
+    first = "PodDisruptionBudget" if name == "onprem" else "PersistentVolumeClaim"
+    assert list(kinds) == [first, "Deployment", "Service", "NetworkPolicy"]
     spec = kinds["Deployment"]["spec"]
     pod = spec["template"]["spec"]
+    kept = next(volume for volume in pod["volumes"] if volume["name"] == "data")
+    assert spec["replicas"] == (2 if name == "onprem" else 1) and ("emptyDir" in kept) == (name == "onprem")
     labels = spec["template"]["metadata"]["labels"]
     assert spec["selector"]["matchLabels"] == kinds["Service"]["spec"]["selector"] == labels
     (container,) = pod["containers"]
@@ -196,7 +199,7 @@ def test_a_wheel_travels_with_the_containerfile(llama, world: Path) -> None:
     arguments = ("stack", "build", "local", "--package", "./llamakit-0.1.0-py3-none-any.whl", "-o", "out")
     assert llama(*arguments).exit_code == 0
     text = (world / "out" / "Containerfile").read_text()
-    assert "COPY llamakit-0.1.0-py3-none-any.whl /tmp/" in text
+    assert "--mount=type=bind,source=llamakit-0.1.0-py3-none-any.whl" in text
     assert '"/tmp/llamakit-0.1.0-py3-none-any.whl[mcp,torch]"' in text
     assert (world / "out" / "llamakit-0.1.0-py3-none-any.whl").read_bytes() == b"wheel"
     assert llama("stack", "build", "onprem", "--print-deps").stdout == "llamakit[mcp,postgres]\n"
