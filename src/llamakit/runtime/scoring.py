@@ -27,7 +27,7 @@ from llamakit.models.llama import Llama
 from llamakit.quant.convert import packed_bytes
 from llamakit.quant.fused import fuse
 from llamakit.quant.schemes import SCHEMES
-from llamakit.runtime.opening import best_dtype
+from llamakit.runtime.assembly import best_dtype
 
 _PLAIN = {"float32": torch.float32, "bf16": torch.bfloat16}
 _GGUF: dict[str, Quantization] = {recipe: recipe for recipe in QUANTIZATIONS if recipe not in ("f32", "f16", "bf16")}

@@ -89,7 +89,7 @@ def load_tokenizer(source: str | Path | TokenizerFields) -> Tokenizer:
     """
     if isinstance(source, TokenizerFields):
         return load_fields(source)
-    path = _find(Path(source))
+    path = find_tokenizer(Path(source))
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if looks_like_tiktoken(head):
@@ -103,7 +103,8 @@ def load_tokenizer(source: str | Path | TokenizerFields) -> Tokenizer:
     )
 
 
-def _find(path: Path) -> Path:
+def find_tokenizer(path: Path) -> Path:
+    """The tokenizer file that `path` is or, as a directory, holds."""
     if not path.is_dir():
         if path.is_file():
             return path
