@@ -1,7 +1,8 @@
-"""Frameworks that speak OpenAI's wire against the real server: LangChain, LiteLLM, pydantic-ai.
+"""Frameworks that speak OpenAI's wire against the real server: LangChain, LiteLLM, LlamaIndex, pydantic-ai.
 
 They do not all go together with one another and with the rest of the test extra, so each may live in an environment
-of its own: CLIENTS_PYTHON lists the interpreters to try, as PATH lists folders. The extra `clients` names them.
+of its own: CLIENTS_PYTHON lists the interpreters to try, as PATH lists folders. The extras `clients`, `litellm` and
+`llamaindex` name them.
 """
 
 from __future__ import annotations
@@ -73,6 +74,41 @@ except litellm.BadRequestError as fault:
 print(json.dumps(out))
 """
 
+LLAMAINDEX = """
+import asyncio, json, sys
+from llama_index.core import VectorStoreIndex
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.schema import Document
+from llama_index.core.tools import FunctionTool
+from llama_index.embeddings.openai_like import OpenAILikeEmbedding
+from llama_index.llms.openai_like import OpenAILike
+
+base = dict(api_base=sys.argv[1], api_key="none")
+chat = OpenAILike(model="echo", is_chat_model=True, is_function_calling_model=True, context_window=8192,
+                  max_retries=0, **base)
+said = [ChatMessage(role=MessageRole.USER, content="hello")]
+out = {"whole": chat.chat(said).message.content, "completed": chat.complete("hello").text}
+out["streamed"] = "".join(piece.delta for piece in chat.stream_chat(said))
+
+async def later():
+    return (await chat.achat(said)).message.content
+
+out["later"] = asyncio.run(later())
+
+def add(a: int, b: int) -> int:
+    "Add two numbers."
+    return a + b
+
+answer = chat.chat_with_tools([FunctionTool.from_defaults(add)], user_msg="please add")
+out["calls"] = [[call.tool_name, call.tool_kwargs] for call in chat.get_tool_calls_from_response(answer)]
+vectors = OpenAILikeEmbedding(model_name="echo", **base)
+out["dimensions"] = [len(vector) for vector in vectors.get_text_embedding_batch(["a", "b"])]
+documents = [Document(text="Alpacas give soft wool."), Document(text="The bank raised its rate.")]
+index = VectorStoreIndex.from_documents(documents, embed_model=vectors)
+out["asked"] = str(index.as_query_engine(llm=chat, similarity_top_k=2).query("What gives wool?"))
+print(json.dumps(out))
+"""
+
 PYDANTIC_AI = """
 import asyncio, json, sys
 from pydantic_ai import Agent
@@ -114,7 +150,7 @@ def run(module: str, script: str) -> dict:
     asked = [[python, "-c", f"import {module}"] for python in PYTHONS]
     tried = [subprocess.run(one, capture_output=True, timeout=120, env=environment).returncode for one in asked]
     if 0 not in tried:
-        pytest.skip(f"{module} is installed for none of {PYTHONS}: pip install 'llamakit[clients]'")
+        pytest.skip(f"{module} is installed for none of {PYTHONS}: see the extras clients, litellm and llamaindex")
     python = PYTHONS[tried.index(0)]
     with served() as server:
         done = subprocess.run(
@@ -134,6 +170,13 @@ def test_litellm():
     told = run("litellm", LITELLM)
     assert told["whole"] == told["streamed"] == told["anthropic"] == "hello" and told["bad"] == 400
     assert told["calls"] == [["add", {"a": 0}]] and told["dimensions"] == [32, 32]
+
+
+def test_llamaindex():
+    told = run("llama_index.llms.openai_like", LLAMAINDEX)
+    assert told["whole"] == told["completed"] == told["streamed"] == told["later"] == "hello"
+    assert told["calls"] == [["add", {"a": 0, "b": 0}]] and told["dimensions"] == [32, 32]
+    assert "Alpacas give soft wool." in told["asked"] and "What gives wool?" in told["asked"]
 
 
 def test_pydantic_ai():
