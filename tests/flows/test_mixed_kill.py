@@ -7,7 +7,6 @@ bring every piece of background work to its end within five seconds, less those 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -17,11 +16,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import pytest
+from tests.mixed import WRITES, Acknowledged, unsettled
 
 POINTS = int(os.environ.get("LLAMAKIT_KILL_POINTS", "200"))
 END_S = 5.0
@@ -37,17 +36,6 @@ distribution = single(
 )
 serve(distribution, on_ready=lambda address: print(address, flush=True))
 """
-_ENDED = ("completed", "failed", "cancelled", "incomplete", "expired")
-
-
-@dataclass(frozen=True)
-class Acknowledged:
-    """Something the server said it has."""
-
-    kind: str
-    id: str
-    says: str
-    store: str = ""
 
 
 class Server:
@@ -84,82 +72,6 @@ class Server:
         return response
 
 
-def a_chat(server, text):
-    body = {"model": "echo", "messages": [{"role": "user", "content": text}], "store": True}
-    return Acknowledged("chat", server.post("chat/completions", body)["id"], text)
-
-
-def a_file(server, text, purpose="user_data"):
-    made = server.post("files", files={"file": ("a.txt", text.encode())}, data={"purpose": purpose})
-    return Acknowledged("file", made["id"], text)
-
-
-def a_conversation(server, text):
-    made = server.post("conversations", {"items": [{"role": "user", "content": text}]})
-    return Acknowledged("conversation", made["id"], text)
-
-
-def a_response(server, text):
-    made = server.post("responses", {"model": "echo", "input": text, "background": True})
-    return Acknowledged("response", made["id"], text)
-
-
-def a_batch(server, text):
-    rows = [
-        {
-            "custom_id": f"{n}",
-            "method": "POST",
-            "url": "/v1/chat/completions",
-            "body": {"model": "echo", "messages": [{"role": "user", "content": f"{text} {n}"}]},
-        }
-        for n in range(3)
-    ]
-    file = a_file(server, "".join(json.dumps(row) + "\n" for row in rows), "batch")
-    body = {"input_file_id": file.id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    return Acknowledged("batch", server.post("batches", body)["id"], text)
-
-
-def a_stored_file(server, text):
-    file = a_file(server, text, "assistants")
-    store = server.post("vector_stores", {"name": text[:20]})["id"]
-    server.post(f"vector_stores/{store}/files", {"file_id": file.id})
-    return Acknowledged("stored file", file.id, text, store)
-
-
-WRITES = (a_chat, a_file, a_conversation, a_response, a_batch, a_stored_file)
-
-
-def says(server, one):
-    """What an object says now; None while it is not at its end."""
-    match one.kind:
-        case "chat":
-            return server.get(f"chat/completions/{one.id}").json()["choices"][0]["message"]["content"]
-        case "file":
-            return server.get(f"files/{one.id}/content").text
-        case "conversation":
-            return server.get(f"conversations/{one.id}/items").json()["data"][0]["content"][0]["text"]
-        case "response":
-            body = server.get(f"responses/{one.id}").json()
-            if body["status"] not in _ENDED:
-                return None
-            return body["output"][0]["content"][0]["text"] if body["status"] == "completed" else str(body["error"])
-        case "batch":
-            body = server.get(f"batches/{one.id}").json()
-            if body["status"] not in _ENDED:
-                return None
-            lines = server.get(f"files/{body['output_file_id']}/content").text.splitlines()
-            rows = [json.loads(line) for line in lines]
-            said = [row["response"]["body"]["choices"][0]["message"]["content"] for row in rows]
-            assert said == [f"{one.says} {n}" for n in range(3)], "a line is missing, or there twice"
-            return one.says
-        case _:
-            body = server.get(f"vector_stores/{one.store}/files/{one.id}").json()
-            if body["status"] not in _ENDED:
-                return None
-            assert body["status"] == "completed", body
-            return one.says
-
-
 def write(server, draw, acknowledged, name):
     """Write until the server dies under it."""
     for n in range(100_000):
@@ -174,17 +86,12 @@ def check(path, server, objects, end_s):
     """Everything is there and says what it said; what was under way has ended in time."""
     left = list(objects)
     while left:
-        left = [one for one in left if (said := says(server, one)) is None or not _same(one, said)]
+        left = unsettled(server, left)
         assert not left or server.age_s() < end_s, f"{left[0]} and {len(left) - 1} more hang"
         time.sleep(0.02)
     with sqlite3.connect(path) as raw:
         assert raw.execute("PRAGMA quick_check").fetchone() == ("ok",)
     raw.close()
-
-
-def _same(one, said):
-    assert said == one.says, (one, said)
-    return True
 
 
 def survive(path, points, seed, end_s=END_S):

@@ -11,7 +11,6 @@ from typing import Any
 from llamakit.stack.packaging import HOME, PORT, Bundle, dump, elsewhere
 from llamakit.stack.substitution import Variable
 
-
 _FAREWELL_S = 5
 _ONE = {"replicas": 1, "strategy": {"type": "Recreate"}}
 """A volume is one server's at a time."""
