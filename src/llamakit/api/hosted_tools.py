@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from llamakit.api.containers import ContainerShelf
 from llamakit.core.messages import ToolSpec
@@ -77,6 +77,15 @@ class ToolProvider(HostedTools, Protocol):
 
     async def aclose(self) -> None:
         """End what it holds."""
+        ...
+
+
+@runtime_checkable
+class RunsShell(Protocol):
+    """A provider in whose containers commands of a shell run, too."""
+
+    def shell(self) -> HostedTools:
+        """The shell."""
         ...
 
 

@@ -17,7 +17,7 @@ from typing import Literal, Self
 
 from llamakit.core.errors import ConfigError, InvalidRequest, SandboxUnavailable
 from llamakit.sandbox.bubblewrap import Walls
-from llamakit.sandbox.seccomp import interpreter_filter
+from llamakit.sandbox.seccomp import interpreter_filter, shell_filter
 from llamakit.sandbox.watch import Left, held, watch
 
 Status = Literal["ok", "error", "timeout", "output limit", "killed"]
@@ -26,6 +26,8 @@ _NAME = re.compile(r"(?!/)(?:(?!\.\.?(?:/|$))[A-Za-z0-9._ +@=-]{1,100}(?:/|$)){1
 _GUEST = Path(__file__).with_name("guest.py").read_text(encoding="utf-8")
 _PROBE = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
 MAX_GONE = 1024
+_NO_PROCESSES = "no new processes"
+"""The wall of the probe that a sandbox for shells does not have."""
 _USERS = (1 << 30, 1 << 24)
 """First and number of user ids a root-run sandbox picks from; far above what systems give to people."""
 
@@ -88,18 +90,28 @@ class SandboxResult:
 class Sandbox:
     """Runs code; make it with `open`."""
 
-    def __init__(self, walls: Walls, limits: SandboxLimits, parallel: int) -> None:
+    def __init__(self, walls: Walls, limits: SandboxLimits, places: asyncio.Semaphore, *, forks: bool = False) -> None:
         self.limits = limits
         self._walls = walls
-        self._filter = interpreter_filter()
-        self._places = asyncio.Semaphore(parallel)
+        self._forks = forks
+        self._filter = shell_filter() if forks else interpreter_filter()
+        self._places = places
 
     @classmethod
     async def open(
         cls, limits: SandboxLimits | None = None, *, packages: Path | None = None, parallel: int = 4
     ) -> Self:
         """A sandbox whose walls were tried from inside; `SandboxUnavailable` names the one that is missing."""
-        sandbox = cls(Walls.find(packages), limits or SandboxLimits(), parallel)
+        sandbox = cls(Walls.find(packages), limits or SandboxLimits(), asyncio.Semaphore(parallel))
+        await sandbox._try_walls()
+        return sandbox
+
+    async def with_processes(self) -> Self:
+        """The same, in the same places, where code may make processes: their memory counts together.
+
+        Its walls, all but the one against processes, are tried, too.
+        """
+        sandbox = type(self)(self._walls, self.limits, self._places, forks=True)
         await sandbox._try_walls()
         return sandbox
 
@@ -142,6 +154,7 @@ class Sandbox:
                 wall_s=limits.wall_s,
                 output_bytes=limits.output_bytes,
                 back_bytes=limits.files_bytes + (limits.files + 2) * 1024,
+                tree_bytes=limits.memory_bytes if self._forks else None,
             )
         return _result(left, limits)
 
@@ -166,7 +179,8 @@ class Sandbox:
                 f"the sandbox does not start here ({result.status}): {result.stderr.strip()[-300:] or 'no message'}"
             )
         try:
-            missing = [str(wall) for wall, stands in json.loads(result.stdout).items() if stands is not True]
+            walls = json.loads(result.stdout).items()
+            missing = [str(wall) for wall, stands in walls if stands is not (not self._forks or wall != _NO_PROCESSES)]
         except ValueError as error:
             raise SandboxUnavailable(f"the sandbox's probe said {result.stdout[:200]!r}") from error
         if missing:
@@ -186,7 +200,7 @@ def _result(left: Left, limits: SandboxLimits) -> SandboxResult:
     exit_code = left.exit_code if report.exit_code is None else report.exit_code
     status: Status
     if left.cut is not None:
-        status, exit_code = left.cut, None
+        status, exit_code = ("killed" if left.cut == "memory limit" else left.cut), None
     elif report.exit_code is None and exit_code >= 128:
         status, exit_code = "killed", None  # by a limit of the kernel, or by itself
     else:

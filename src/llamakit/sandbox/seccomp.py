@@ -1,8 +1,8 @@
 """Filters of system calls, as the bytes the kernel takes: what is not named is refused.
 
-Two filters: one for untrusted Python in the sandbox, one for a document reader, which may not even
-open a file for writing. Both refuse new processes, sockets, namespaces, tracing, mounts, keys and
-everything newer than this list. A refused call returns an error, so that a program can go on.
+Three filters: one for untrusted Python in the sandbox, one for a shell there, which may make processes, and one for
+a document reader, which may not even open a file for writing. All refuse sockets, namespaces, tracing, mounts, keys
+and everything newer than this list. A refused call returns an error, so that a program can go on.
 """
 
 from __future__ import annotations
@@ -69,8 +69,12 @@ fchmodat umask setresuid setresgid setgroups utimensat utimes copy_file_range se
 recvmsg sendto recvfrom shutdown getsockopt setsockopt getsockname getpeername
 """
 
+_PROCESSES = "fork vfork rt_sigsuspend setpgid setsid"
+"""What a shell needs to make processes and wait for them, beside a `clone` that makes more than threads."""
+
+_THREADS_ONLY = Rule("clone", 0, "has and has not", (_CLONE_THREAD, _CLONE_FORBIDDEN))
+_NO_NAMESPACES = Rule("clone", 0, "has not", (_CLONE_FORBIDDEN,))
 _COMMON_RULES = (
-    Rule("clone", 0, "has and has not", (_CLONE_THREAD, _CLONE_FORBIDDEN)),
     Rule("socketpair", 0, "one of", (_AF_UNIX,)),
     Rule("ioctl", 1, "one of", _IOCTLS),
     Rule("fcntl", 1, "one of", _FCNTLS),
@@ -81,18 +85,25 @@ _READ_ONLY_RULES = (Rule("open", 1, "has not", (_WRITING,)), Rule("openat", 2, "
 # The C library asks for clone3 and openat2 first and falls back where they do not exist; their arguments lie in
 # memory, where no filter can look.
 _ABSENT = ("clone3", "openat2")
+_UNSUPPORTED = ("getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr")
+"""What programs such as `ls` ask for and do without where a file system has none."""
 
 
 def interpreter_filter() -> bytes:
     """The filter of the sandbox: Python with files and threads, without processes and sockets."""
-    return _assemble(f"{_READING} {_WORKING}".split(), _COMMON_RULES)
+    return _assemble(f"{_READING} {_WORKING}".split(), (_THREADS_ONLY, *_COMMON_RULES))
+
+
+def shell_filter() -> bytes:
+    """The same with processes, still without namespaces and sockets."""
+    return _assemble(f"{_READING} {_WORKING} {_PROCESSES}".split(), (_NO_NAMESPACES, *_COMMON_RULES))
 
 
 def reader_filter() -> bytes:
     """The filter of this process as a document reader: memory, clocks, threads, files opened for reading."""
     # Signals and limits of other processes are out of reach: the reader has no process namespace of its own.
     own = (Rule("tgkill", 0, "one of", (os.getpid(),)), Rule("prlimit64", 0, "one of", (0, os.getpid())))
-    return _assemble(_READING.split(), (*_COMMON_RULES, *_READ_ONLY_RULES, *own))
+    return _assemble(_READING.split(), (_THREADS_ONLY, *_COMMON_RULES, *_READ_ONLY_RULES, *own))
 
 
 def _instruction(code: int, operand: int, when_true: int = 0, when_false: int = 0) -> bytes:
@@ -126,6 +137,8 @@ def _assemble(allowed: Iterable[str], rules: Sequence[Rule]) -> bytes:
         program += _for_call(NUMBERS[rule.name][column], _conditional(rule))
     for name in _ABSENT:
         program += _for_call(NUMBERS[name][column], [_refuse(errno.ENOSYS)])
+    for name in _UNSUPPORTED:
+        program += _for_call(NUMBERS[name][column], [_refuse(errno.EOPNOTSUPP)])
     program.append(_refuse(errno.EPERM))
     return b"".join(program)
 

@@ -12,13 +12,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from llamakit.core.errors import SandboxUnavailable
 
 _PIECE = 1 << 16
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
-Cut = Literal["timeout", "output limit"]
+Cut = Literal["timeout", "output limit", "memory limit"]
+_LOOK_S = 0.05
+"""How often the memory of a tree of processes is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,12 @@ async def watch(
     output_bytes: int,
     back_bytes: int,
     environment: dict[str, str] | None = None,
+    tree_bytes: int | None = None,
 ) -> Left:
-    """Run `command` (told the descriptor of the extra pipe) to its end or to a limit; nothing of it is left then."""
+    """Run `command` (told the descriptor of the extra pipe) to its end or to a limit; nothing of it is left then.
+
+    With `tree_bytes` all its processes together may have so much memory: limits of the kernel are for each.
+    """
     started = time.monotonic()
     back_read, back_write = os.pipe()
     try:
@@ -105,7 +113,7 @@ async def watch(
         asyncio.create_task(_feed(process.stdin, stdin)),
     ]
     try:
-        cut = await _until_end_or_limit(process, spent, wall_s)
+        cut = await _until_end_or_limit(process, spent, wall_s, tree_bytes)
     finally:
         if process.returncode is None:
             process.kill()
@@ -116,8 +124,15 @@ async def watch(
     return Left(process.returncode or 0, cut, stdout, stderr, came_back, time.monotonic() - started)
 
 
-async def _until_end_or_limit(process: asyncio.subprocess.Process, spent: asyncio.Event, wall_s: float) -> Cut | None:
-    ends = {asyncio.create_task(process.wait()): None, asyncio.create_task(spent.wait()): "output limit"}
+async def _until_end_or_limit(
+    process: asyncio.subprocess.Process, spent: asyncio.Event, wall_s: float, tree_bytes: int | None
+) -> Cut | None:
+    ends: dict[asyncio.Task[Any], Cut | None] = {
+        asyncio.create_task(process.wait()): None,
+        asyncio.create_task(spent.wait()): "output limit",
+    }
+    if tree_bytes is not None:
+        ends[asyncio.create_task(_until_large(process.pid, tree_bytes))] = "memory limit"
     try:
         done, _ = await asyncio.wait(ends, timeout=wall_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -125,7 +140,28 @@ async def _until_end_or_limit(process: asyncio.subprocess.Process, spent: asynci
             task.cancel()
     if not done:
         return "timeout"
-    return "output limit" if spent.is_set() else None
+    return "output limit" if spent.is_set() else next((ends[task] for task in done if ends[task]), None)
+
+
+async def _until_large(pid: int, most: int) -> None:
+    """Until a process and all below it have more memory of their own than `most`."""
+    while memory_of_tree(pid) <= most:
+        await asyncio.sleep(_LOOK_S)
+
+
+def memory_of_tree(pid: int) -> int:
+    """Bytes that a process and all below it have to themselves; of those that end meanwhile, nothing."""
+    total, left = 0, [pid]
+    while left:
+        pid = left.pop()
+        try:
+            resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
+            total += (int(resident) - int(shared)) * _PAGE
+            for task in os.listdir(f"/proc/{pid}/task"):
+                left += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+        except (OSError, ValueError):
+            continue
+    return total
 
 
 async def _reap(process: asyncio.subprocess.Process, work: Sequence[asyncio.Task[bytes]]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from llamakit.api.hosted_tools import HostedKind, HostedTools, ToolProvider
+from llamakit.api.hosted_tools import HostedKind, HostedTools, RunsShell, ToolProvider
 from llamakit.core.errors import ConfigError
 from llamakit.providers.specs import Api
 from llamakit.stack.distribution import Distribution, ProviderEntry, ToolGroupEntry
@@ -76,6 +76,8 @@ def by_kind(providers: Iterable[ToolProvider]) -> dict[HostedKind, HostedTools]:
     for provider in providers:
         if provider.kind is not None:
             made.setdefault(provider.kind, provider)
+        if isinstance(provider, RunsShell):
+            made.setdefault("shell", provider.shell())
     return made
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from llamakit.agents.tools import check_arguments
-from llamakit.api.containers import Containers, ContainerShelf, KeptContainer, KeptFile
+from llamakit.api.containers import Containers, ContainerShelf, KeptFile
 from llamakit.api.hosted_tools import FileReader, HostedKind, HostedResult, ServerParts
 from llamakit.core.errors import ConfigError, InvalidRequest, LlamakitError, ToolError
 from llamakit.core.messages import ToolSpec
 from llamakit.providers.inline.tools.container_api import ContainerApi
-from llamakit.providers.inline.tools.containers import IDLE_S, ContainerPool
+from llamakit.providers.inline.tools.containers import IDLE_S, ContainerPool, Place
+from llamakit.providers.inline.tools.shell import ContainerShell
 from llamakit.providers.shared.tool_settings import argument, check_config, check_settings, config_number, texts
 from llamakit.sandbox.interpreter import Sandbox, SandboxLimits, SandboxResult
 
@@ -123,8 +124,15 @@ class CodeInterpreter:
     async def open(self, owner: str, settings: Mapping[str, Any]) -> _Interpreter:
         """The interpreter as a request wants it: in a container of its own, or in one that it names."""
         check_settings(SPEC.name, settings, ("type", "container"))
+        return _Interpreter(await self.place(owner, settings.get("container")))
+
+    def shell(self) -> ContainerShell:
+        """Commands of a shell in the same containers."""
+        return ContainerShell(self.place)
+
+    async def place(self, owner: str, wanted: Any) -> Place:
+        """A container that a request names by its id, or describes."""
         pool = await self.pool()
-        wanted = settings.get("container")
         if isinstance(wanted, str):
             container = await pool.shelf.get(owner, wanted)
             if container.is_expired:
@@ -132,7 +140,7 @@ class CodeInterpreter:
                     f"interpreter container {wanted} was unused for too long and has expired; make another",
                     param="tools.container",
                 )
-            return _Interpreter(self, owner, container, 0, {})
+            return Place(pool, owner, container.id)
         wanted = {"type": "auto"} if wanted is None else wanted
         if not isinstance(wanted, Mapping) or wanted.get("type") != "auto":
             raise InvalidRequest(
@@ -141,7 +149,7 @@ class CodeInterpreter:
         check_settings("container", wanted, ("type", "file_ids", "memory_limit", "network_policy"))
         _check_network(wanted.get("network_policy"))
         files = await self._read(owner, texts(wanted.get("file_ids"), "container.file_ids", most=MAX_FILES))
-        return _Interpreter(self, owner, None, self._memory(wanted.get("memory_limit")), files)
+        return Place(pool, owner, None, memory_bytes=self._memory(wanted.get("memory_limit")), files=files)
 
     async def aclose(self) -> None:
         """Let go of the sandbox; a run that goes on is held by its own limits, and containers stay."""
@@ -178,19 +186,8 @@ class _Interpreter:
 
     specs = (SPEC,)
 
-    def __init__(
-        self,
-        provider: CodeInterpreter,
-        owner: str,
-        container: KeptContainer | None,
-        memory: int,
-        files: dict[str, bytes],
-    ) -> None:
-        self._provider = provider
-        self._owner = owner
-        self._container = container
-        self._memory = memory
-        self._files = files
+    def __init__(self, place: Place) -> None:
+        self._place = place
 
     def needs_approval(self, name: str) -> bool:
         """Never: it reaches nothing but its own folder."""
@@ -200,14 +197,11 @@ class _Interpreter:
         """Run code once."""
         code = argument(check_arguments(SPEC, arguments), SPEC, "code", most=MAX_CODE_CHARS)
         fenced = _FENCE.fullmatch(code)
-        pool = await self._provider.pool()
         try:
-            if self._container is None:
-                self._container = await pool.create(self._owner, self._files, memory_bytes=self._memory)
-            run = await pool.run(self._owner, self._container.id, code if fenced is None else fenced[1])
+            run = await self._place.run(code if fenced is None else fenced[1])
         except LlamakitError as fault:
             raise ToolError(f"the code could not be run: {fault}") from fault
-        return _result(self._container.id, run.result, run.kept)
+        return _result(await self._place.id(), run.result, run.kept)
 
 
 def _result(container: str, result: SandboxResult, kept: Mapping[str, KeptFile]) -> HostedResult:

@@ -6,6 +6,7 @@ is passed in; this file runs code between taking files from it and putting them 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,7 @@ class ContainerPool:
     def __init__(self, sandbox: Sandbox, shelf: ContainerShelf, *, idle_s: float = IDLE_S) -> None:
         self.shelf = shelf
         self._sandbox = sandbox
+        self._shells: Sandbox | None = None
         self._idle_s = idle_s
 
     async def create(
@@ -61,13 +63,17 @@ class ContainerPool:
         _check_name(name)
         return await self.shelf.put(owner, id, name, data, "user", most_bytes=self._most_bytes)
 
-    async def run(self, owner: str, id: str, code: str) -> Run:
-        """Run code in a container; runs of one follow one another. What does not fit any more is `left_out`."""
+    async def run(self, owner: str, id: str, code: str, *, forks: bool = False) -> Run:
+        """Run code in a container; runs of one follow one another. What does not fit any more is `left_out`.
+
+        Code that `forks` may make processes.
+        """
         limits = self._sandbox.limits
+        sandbox = await self._with_processes() if forks else self._sandbox
         # Whoever has it runs code for `wall_s` at most, and may wait for a place in the sandbox before.
         async with self.shelf.hold(owner, id, wait_s=3 * limits.wall_s + 30) as held:
             limits = replace(limits, memory_bytes=held.container.memory_bytes)
-            result = await self._sandbox.run(code, files=held.files, limits=limits)
+            result = await sandbox.run(code, files=held.files, limits=limits)
             files = {name: data for name, data in result.files.items() if name != RESERVED}
             fitting, left_out = self._fitting(held, files, result.gone)
             try:
@@ -78,6 +84,12 @@ class ContainerPool:
                 left_out = [*files]
         shown = {name: data for name, data in files.items() if name in kept}
         return Run(replace(result, files=shown, left_out=(*result.left_out, *left_out)), kept)
+
+    async def _with_processes(self) -> Sandbox:
+        """The sandbox for shells, its walls tried when the first one is wanted."""
+        if self._shells is None:
+            self._shells = await self._sandbox.with_processes()
+        return self._shells
 
     @property
     def _most_bytes(self) -> int:
@@ -98,6 +110,42 @@ class ContainerPool:
             else:
                 left_out.append(name)
         return fitting, left_out
+
+
+class Place:
+    """Where the code of one request runs: a container that is there, or one that is made when it is needed."""
+
+    def __init__(
+        self,
+        pool: ContainerPool,
+        owner: str,
+        id: str | None,
+        *,
+        memory_bytes: int = 0,
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._owner = owner
+        self._id = id
+        self._memory_bytes = memory_bytes
+        self._files = dict(files or {})
+        self._lock = asyncio.Lock()
+
+    def add(self, files: Mapping[str, bytes]) -> None:
+        """Files that a new container begins with, too."""
+        self._files |= files
+
+    async def id(self) -> str:
+        """The container's; raises `Overloaded` where no room is left for one."""
+        async with self._lock:
+            if self._id is None:
+                made = await self._pool.create(self._owner, self._files, memory_bytes=self._memory_bytes)
+                self._id = made.id
+            return self._id
+
+    async def run(self, code: str, *, forks: bool = False) -> Run:
+        """Run code there."""
+        return await self._pool.run(self._owner, await self.id(), code, forks=forks)
 
 
 def _check_name(name: str) -> None:
