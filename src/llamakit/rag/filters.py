@@ -122,11 +122,12 @@ def to_sql(
     if isinstance(filter, Combine):
         parts = [to_sql(part, args, document=document, table=table, scope=scope) for part in filter.filters]
         return "(" + f" {filter.operator.upper()} ".join(parts) + ")"
-    conditions = [f"a.document = {document}", f"a.name = {_add(args, filter.name)}"]
+    conditions = [f"a.name = {_add(args, filter.name)}"]
     conditions += [f"a.{column} = {_add(args, value)}" for column, value in (scope or {}).items()]
     conditions.append(_comparison(filter, args))
-    exists = f"EXISTS (SELECT 1 FROM {table} a WHERE {' AND '.join(conditions)})"
-    return f"NOT {exists}" if filter.operator in ("ne", "nin") else exists
+    # The documents are looked for once, not anew for each chunk.
+    sign = "NOT IN" if filter.operator in ("ne", "nin") else "IN"
+    return f"{document} {sign} (SELECT a.document FROM {table} a WHERE {' AND '.join(conditions)})"
 
 
 def _comparison(filter: Compare, args: list[Value]) -> str:

@@ -27,6 +27,9 @@ _HEADER = struct.Struct("<8sII")
 _MAGIC = b"llamavec"
 _VERSION = 1
 
+_COPY_COST = 4
+"""Times as long as its product that it takes to copy a row: where most rows are wanted, all are multiplied."""
+
 Slots = NDArray[np.int64]
 """Row numbers, ascending."""
 
@@ -72,9 +75,11 @@ class FlatVectors:
         if len(slots) == 0 or k <= 0:
             return []
         rows = self._mapped(int(slots[-1]) + 1)
-        # Taking all rows in order needs no copy; a gather of some does.
-        whole = len(slots) == slots[-1] + 1
-        scores = (rows[: len(slots)] if whole else rows[slots]) @ query.astype(np.float32)
+        rows, query = rows[: slots[-1] + 1], query.astype(np.float32)
+        if _COPY_COST * len(slots) > len(rows):
+            scores = (rows @ query)[slots]
+        else:
+            scores = rows[slots] @ query
         k = min(k, len(slots))
         best = np.argpartition(-scores, k - 1)[:k]
         # Equal scores are ordered by slot, so that the same question has the same answer.
