@@ -67,6 +67,21 @@ def test_products_are_those_of_the_rounded_factors_on_every_level(
     torch.testing.assert_close(grouped_linear(x.bfloat16(), packed).double(), exact, rtol=2e-2, atol=1.0)
 
 
+@pytest.mark.parametrize(("bits", "minima"), KINDS)
+@torch.no_grad()
+def test_tiles_find_the_bits_that_vector_units_find(library: Library, bits: Bits, minima: bool) -> None:
+    if "amx" not in library.levels:
+        pytest.skip("this processor or build has no level amx")
+    for rows, columns, depth in ((24, 48, 32), (40, 17, 96), (700, 100, 544), (530, 272, 2080)):
+        x, packed = torch.randn(rows, depth), weight(columns, depth, bits, minima, seed=rows)
+        for dtype in (torch.float32, torch.bfloat16):
+            with native.using("avx512vnni", threads=1):
+                expected = grouped_linear(x.to(dtype), packed)
+            for threads in (1, 2, 3):
+                with native.using("amx", threads=threads):
+                    assert torch.equal(grouped_linear(x.to(dtype), packed), expected)
+
+
 @torch.no_grad()
 def test_a_rotation_goes_before_the_rounding(level: Library) -> None:
     x = torch.randn(5, 64)

@@ -2,7 +2,7 @@
 #if defined(__GNUC__)
 #pragma GCC diagnostic ignored "-Wunused-function"  // the headers have more than is wanted here
 #endif
-#include "grouped.h"
+#include "grouped_product.h"
 
 #include "processor.h"
 

@@ -10,20 +10,36 @@
 namespace llamakit::LEVEL {
 namespace {
 
-// Rows as the product reads them.
+// Rows as the product reads them: the values of a group lie together, and the groups of a row, or, where matrix tiles
+// read them, those of 16 rows.
 struct GroupedRows {
-    int8_t* codes;   // [rows][groups * 32]
-    float* scales;   // [rows][groups]: value = scale * code
-    float* offsets;  // [rows][groups]: -scale * sum of the codes, what a minimum is multiplied with
-    int32_t* sums;   // [rows][groups]
+    int8_t* codes;    // [place][32]
+    float* scales;    // [place]: value = scale * code
+    float* offsets;   // [place]: -scale * sum of the codes, what a minimum is multiplied with
+    int32_t* starts;  // [place]: what the sum of products starts from, see `kWholeBits`
     int64_t rows, groups;
+    int64_t row_stride, group_stride;  // in places; inside a block of 16 rows
+    int64_t block_stride;
+
+    INLINE int64_t place(int64_t row, int64_t group) const {
+        return row / 16 * block_stride + row % 16 * row_stride + group * group_stride;
+    }
 };
+
+// A sum between -2^22 and 2^22 that starts from these bits is, read as a float, that many more than kWhole: so the
+// exact product of the sum with a half, rounded once, is a single fused operation.
+constexpr int32_t kWholeBits = 0x4b400000;
+constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23
 
 constexpr int64_t kGroupColumns = 16;
 constexpr int kVectors16 = kGroupColumns / kLanes;  // float vectors that cover a block
+constexpr int kInts16 = kGroupColumns / kIntLanes;
 constexpr int kWordsOfGroup = kGroup / 4;
 constexpr int64_t kGroupedBlocks = 4;    // blocks of a task
 constexpr int64_t kGroupedRows = 128;    // rows of a task: their codes stay in the second-level cache
+constexpr int64_t kTileGroups = 4;       // groups that matrix tiles work on at a time; tiled rows are padded to them
+// Rows of a register tile: enough to hide the latency of a product.
+constexpr int kTileRowsGrouped = kIntLanes == 16 ? 8 : 4;
 
 // A number of rows as a type.
 template <int kCount>
@@ -31,20 +47,34 @@ struct RowCount {
     static constexpr int count = kCount;
 };
 
-inline size_t grouped_bytes(int64_t rows, int64_t depth) {
-    return static_cast<size_t>(rows * (depth + depth / kGroup * 12)) + 64;
+inline int64_t grouped_places(int64_t rows, int64_t depth, bool tiled) {
+    const int64_t groups = depth / kGroup;
+    return tiled ? round_up(rows, 16) * round_up(groups, kTileGroups) : rows * groups;
 }
 
-inline GroupedRows cut_grouped(void* memory, int64_t rows, int64_t depth) {
+inline size_t grouped_bytes(int64_t rows, int64_t depth, bool tiled) {
+    return static_cast<size_t>(grouped_places(rows, depth, tiled) * (kGroup + 12)) + 64;
+}
+
+inline GroupedRows cut_grouped(void* memory, int64_t rows, int64_t depth, bool tiled) {
+    const int64_t places = grouped_places(rows, depth, tiled);
     GroupedRows x;
     x.rows = rows;
     x.groups = depth / kGroup;
-    x.scales = static_cast<float*>(memory);
-    x.offsets = x.scales + rows * x.groups;
-    x.sums = reinterpret_cast<int32_t*>(x.offsets + rows * x.groups);
-    x.codes = reinterpret_cast<int8_t*>(x.sums + rows * x.groups);
+    x.codes = static_cast<int8_t*>(memory);
+    x.scales = reinterpret_cast<float*>(x.codes + places * kGroup);
+    x.offsets = x.scales + places;
+    x.starts = reinterpret_cast<int32_t*>(x.offsets + places);
+    x.row_stride = tiled ? 1 : x.groups;
+    x.group_stride = tiled ? 16 : 1;
+    x.block_stride = 16 * (tiled ? round_up(x.groups, kTileGroups) : x.groups);
     return x;
 }
+
+// What is taken off the codes of a matrix in memory to get those that count.
+INLINE constexpr int32_t grouped_zero(int bits, bool minima) { return bits == 8 ? 128 : minima ? 0 : 8; }
+// The part of it that products of bytes do not take off themselves.
+INLINE constexpr int32_t grouped_left(int bits, bool minima) { return bits == 8 ? kWeightOffset : grouped_zero(bits, minima); }
 
 // 16 halves as floats.
 INLINE void load_halves(const uint16_t* p, Vec (&to)[kVectors16]) {
@@ -82,37 +112,63 @@ INLINE int32_t store_group(int8_t* p, const float* x, Vec factor) {
 }
 
 // One group of 32 floats to bytes; a group with a NaN or an infinity gets a NaN scale.
-INLINE void quantize_group(const float* x, const GroupedRows& to, int64_t index) {
+INLINE void quantize_group(const float* x, const GroupedRows& to, int64_t place, int32_t left) {
     Vec most = zero();
     for (int64_t i = 0; i < kGroup; i += kLanes) most = max_magnitude(most, load(x + i));
-    float lanes[kLanes], high = 0.0f;
+    float high = 0.0f;
+#if defined(__AVX512F__)
+    const int32_t highest_bits = _mm512_reduce_max_epi32(bits(most));
+    memcpy(&high, &highest_bits, sizeof high);
+    const bool finite = high <= __FLT_MAX__;
+#else
+    float lanes[kLanes];
     store(lanes, most);
     bool finite = true;
     for (const float lane : lanes) {
         finite = finite && lane <= __FLT_MAX__;
         high = lane > high ? lane : high;
     }
+#endif
     const float scale = finite ? high / 127.0f : __builtin_nanf("");
     const Vec factor = set1(finite && high > kSmallest ? 127.0f / high : 0.0f);
-    int8_t* codes = to.codes + index * kGroup;
+    int8_t* codes = to.codes + place * kGroup;
     const int32_t total = finite ? store_group(codes, x, factor) : 0;
     if (!finite) memset(codes, 0, kGroup);
-    to.scales[index] = scale;
-    to.sums[index] = total;
-    to.offsets[index] = -scale * static_cast<float>(total);
+    to.scales[place] = scale;
+    to.offsets[place] = -scale * static_cast<float>(total);
+    to.starts[place] = kWholeBits - left * total;
+}
+
+// One row of float32, which may be overwritten.
+inline void put_grouped_row(float* x, const GroupedMatrix& w, const GroupedRows& to, int64_t row) {
+    if (w.rotation) {
+        const Vec factor = set1(1.0f / __builtin_sqrtf(static_cast<float>(w.rotation)));
+        rotate_blocks(x, w.depth, w.rotation);
+        for (int64_t i = 0; i < w.depth; i += kLanes) store(x + i, mul(load(x + i), factor));
+    }
+    const int32_t left = grouped_left(w.bits, w.minima != nullptr);
+    for (int64_t g = 0; g < to.groups; ++g) quantize_group(x + g * kGroup, to, to.place(row, g), left);
+}
+
+// Zeros where tiles read more rows or groups than there are.
+inline void pad_grouped_rows(const GroupedRows& to) {
+    if (to.group_stride == 1) return;
+    const int64_t groups = to.block_stride / 16;
+    const auto clear = [&](int64_t place) {
+        memset(to.codes + place * kGroup, 0, kGroup);
+        to.scales[place] = to.offsets[place] = 0.0f;
+    };
+    for (int64_t row = 0; row < round_up(to.rows, 16); ++row)
+        for (int64_t g = row < to.rows ? to.groups : 0; g < groups; ++g) clear(to.place(row, g));
 }
 
 template <class T>
-void make_grouped_rows(const T* x, const GroupedMatrix& w, const GroupedRows& to, int threads) {
-    const Vec factor = set1(w.rotation ? 1.0f / __builtin_sqrtf(static_cast<float>(w.rotation)) : 1.0f);
+void put_grouped_rows(const T* x, const GroupedMatrix& w, const GroupedRows& to, int threads) {
+    pad_grouped_rows(to);
     for_rows(threads, to.rows, w.depth * 4, [&](int64_t row) {
         float* wide = static_cast<float*>(scratch(kPerTask, static_cast<size_t>(w.depth) * sizeof(float)));
         widen_row(x + row * w.depth, w.depth, wide);
-        if (w.rotation) {
-            rotate_blocks(wide, w.depth, w.rotation);
-            for (int64_t i = 0; i < w.depth; i += kLanes) store(wide + i, mul(load(wide + i), factor));
-        }
-        for (int64_t g = 0; g < to.groups; ++g) quantize_group(wide + g * kGroup, to, row * to.groups + g);
+        put_grouped_row(wide, w, to, row);
     });
 }
 
@@ -133,15 +189,26 @@ INLINE Ints dot_any_bytes(Ints sum, Ints w, Ints x) {
 #endif
 }
 
-// The sums of a block as floats.
-INLINE void sums_to_floats(const Ints (&sums)[kGroupColumns / kIntLanes], Vec (&to)[kVectors16]) {
-#if defined(__AVX512VNNI__)
-    to[0] = _mm512_cvtepi32_ps(sums[0]);
+// The sums of a block, each kWhole too much, as floats.
+INLINE void sums_to_floats(const Ints (&sums)[kInts16], Vec (&to)[kVectors16]) {
+    if constexpr (kIntLanes == kLanes) {
+        for (int v = 0; v < kVectors16; ++v) memcpy(&to[v], &sums[v], sizeof to[v]);
+    } else {
+        alignas(64) int32_t stored[kGroupColumns];
+        for (int h = 0; h < kInts16; ++h) store_ints(stored + h * kIntLanes, sums[h]);
+        for (int v = 0; v < kVectors16; ++v) memcpy(&to[v], stored + v * kLanes, sizeof to[v]);
+    }
+}
+
+#if defined(__AVX2__) || defined(__aarch64__)
+constexpr bool kFused = true;
 #else
-    alignas(64) int32_t stored[kGroupColumns];
-    for (int64_t h = 0; h < kGroupColumns / kIntLanes; ++h) store_ints(stored + h * kIntLanes, sums[h]);
-    for (int i = 0; i < kVectors16; ++i) to[i] = load_as_float(stored + i * kLanes);
+constexpr bool kFused = false;
 #endif
+
+// (whole - kWhole) * scale, rounded once; `least` is -kWhole * scale.
+INLINE Vec scaled_sum(Vec whole, Vec scale, Vec least) {
+    return kFused ? fma(whole, scale, least) : mul(sub(whole, set1(kWhole)), scale);
 }
 
 // kRows rows by one block of 16 columns. A group's words lie in order of k: word c holds k = 4 c .. 4 c + 3; of nibbles
@@ -149,56 +216,39 @@ INLINE void sums_to_floats(const Ints (&sums)[kGroupColumns / kIntLanes], Vec (&
 template <int kBits, bool kMinima, int kRows>
 INLINE void grouped_tile(const uint8_t* codes, const uint16_t* scales, const uint16_t* minima, const GroupedRows& x,
                          int64_t row, Vec (&acc)[kRows][kVectors16]) {
-    constexpr int kHalves16 = kGroupColumns / kIntLanes;
     constexpr int64_t kBytes = kGroupColumns * kGroup * kBits / 8;
-    constexpr int32_t kOffset = kBits == 8 ? kWeightOffset : kMinima ? 0 : 8;
-    for (auto& r : acc)
-        for (Vec& a : r) a = zero();
-    const int64_t first = row * x.groups;
-    for (int64_t g = 0; g < x.groups; ++g, codes += kBytes, scales += kGroupColumns) {
+    UNROLL for (int i = 0; i < kRows; ++i)
+        UNROLL for (int v = 0; v < kVectors16; ++v) acc[i][v] = zero();
+    int64_t place = x.place(row, 0);
+    for (int64_t g = 0; g < x.groups; ++g, codes += kBytes, scales += kGroupColumns, place += x.group_stride) {
         if constexpr (kRows == 1)
             for (int64_t line = 0; line < kBytes; line += 64) __builtin_prefetch(codes + line + 8 * kBytes);
-        Ints sums[kRows][kHalves16];
-        for (int h = 0; h < kHalves16; ++h) {
-            Ints words[kWordsOfGroup];
-            if constexpr (kBits == 4) {
-                for (int c = 0; c < 4; ++c) {
-                    const Ints both = load_ints(codes + c * 64 + h * kIntLanes * 4);
-                    words[c] = low_nibbles(both);
-                    words[c + 4] = high_nibbles(both);
+        const int8_t* a = x.codes + place * kGroup;
+        Ints sums[kRows][kInts16];
+        UNROLL for (int h = 0; h < kInts16; ++h) {
+            UNROLL for (int i = 0; i < kRows; ++i) sums[i][h] = ints(x.starts[place + i * x.row_stride]);
+            UNROLL for (int c = 0; c < kWordsOfGroup; ++c) {
+                const Ints stored = load_ints(codes + (kBits == 4 ? c % 4 : c) * 64 + h * kIntLanes * 4);
+                const Ints word = kBits == 8 ? stored : c < 4 ? low_nibbles(stored) : high_nibbles(stored);
+                UNROLL for (int i = 0; i < kRows; ++i) {
+                    const Ints four = grouped_broadcast(a + i * x.row_stride * kGroup + c * 4);
+                    sums[i][h] = kBits == 4 ? dot_nibbles(sums[i][h], word, four) : dot_any_bytes(sums[i][h], word, four);
                 }
-            } else {
-                for (int c = 0; c < 8; ++c) words[c] = load_ints(codes + c * 64 + h * kIntLanes * 4);
-            }
-            for (int i = 0; i < kRows; ++i) {
-                const int64_t at = first + i * x.groups + g;
-                const int8_t* a = x.codes + at * kGroup;
-                Ints even = ints(-kOffset * x.sums[at]), odd = ints(0);  // two chains hide the latency of a product
-                for (int c = 0; c < kWordsOfGroup; c += 2) {
-                    if constexpr (kBits == 4) {
-                        even = dot_nibbles(even, words[c], grouped_broadcast(a + c * 4));
-                        odd = dot_nibbles(odd, words[c + 1], grouped_broadcast(a + c * 4 + 4));
-                    } else {
-                        even = dot_any_bytes(even, words[c], grouped_broadcast(a + c * 4));
-                        odd = dot_any_bytes(odd, words[c + 1], grouped_broadcast(a + c * 4 + 4));
-                    }
-                }
-                sums[i][h] = add(even, odd);
             }
         }
-        Vec scale[kVectors16], least[kVectors16];
+        Vec scale[kVectors16], whole_scale[kVectors16], least[kVectors16];
         load_halves(scales, scale);
+        UNROLL for (int v = 0; v < kVectors16; ++v) whole_scale[v] = mul(scale[v], set1(-kWhole));
         if constexpr (kMinima) {
             load_halves(minima, least);
             minima += kGroupColumns;
         }
-        for (int i = 0; i < kRows; ++i) {
-            const int64_t at = first + i * x.groups + g;
-            const Vec row_scale = set1(x.scales[at]);
+        UNROLL for (int i = 0; i < kRows; ++i) {
+            const int64_t at = place + i * x.row_stride;
             Vec whole[kVectors16];
             sums_to_floats(sums[i], whole);
-            for (int v = 0; v < kVectors16; ++v) {
-                acc[i][v] = fma(whole[v], mul(scale[v], row_scale), acc[i][v]);
+            UNROLL for (int v = 0; v < kVectors16; ++v) {
+                acc[i][v] = fma(scaled_sum(whole[v], scale[v], whole_scale[v]), set1(x.scales[at]), acc[i][v]);
                 if constexpr (kMinima) acc[i][v] = fma(least[v], set1(x.offsets[at]), acc[i][v]);
             }
         }
@@ -210,8 +260,8 @@ void grouped_rows(const uint8_t* codes, const uint16_t* scales, const uint16_t* 
                   T* out, int64_t stride, int64_t columns) {
     Vec acc[kRows][kVectors16];
     grouped_tile<kBits, kMinima, kRows>(codes, scales, minima, x, row, acc);
-    for (int i = 0; i < kRows; ++i)
-        for (int v = 0; v < kVectors16; ++v) {
+    UNROLL for (int i = 0; i < kRows; ++i)
+        UNROLL for (int v = 0; v < kVectors16; ++v) {
             const int64_t left = columns - v * kLanes;
             if (left > 0) set(out + (row + i) * stride + v * kLanes, acc[i][v], left < kLanes ? static_cast<int>(left) : kLanes);
         }
@@ -241,27 +291,12 @@ void grouped_product(const GroupedMatrix& w, const GroupedRows& x, T* out, int t
     });
 }
 
-template <class T>
-void grouped_linear_of(const T* x, const GroupedMatrix& w, T* out, int64_t rows, int threads) {
-    const GroupedRows made = cut_grouped(scratch(kShared, grouped_bytes(rows, w.depth)), rows, w.depth);
-    make_grouped_rows(x, w, made, threads);
-    if (w.bits == 8 && w.minima) grouped_product<8, true>(w, made, out, threads);
-    else if (w.bits == 8) grouped_product<8, false>(w, made, out, threads);
-    else if (w.minima) grouped_product<4, true>(w, made, out, threads);
-    else grouped_product<4, false>(w, made, out, threads);
-}
-
-void grouped_linear(Dtype dtype, const void* x, const GroupedMatrix& w, void* out, int64_t rows, int threads) {
-    if (dtype == kF32) grouped_linear_of(static_cast<const float*>(x), w, static_cast<float*>(out), rows, threads);
-    else grouped_linear_of(static_cast<const bf16*>(x), w, static_cast<bf16*>(out), rows, threads);
-}
-
 // Row `column` of the matrix.
 inline void grouped_row(const GroupedMatrix& w, int64_t column, float* to) {
     const int64_t groups = w.depth / kGroup, n = column % kGroupColumns;
     const int64_t block = column / kGroupColumns * groups * kGroupColumns;
     const uint8_t* codes = w.codes + block * kGroup * w.bits / 8 + n * 4;
-    const int zero = w.bits == 8 ? 128 : w.minima ? 0 : 8;
+    const int zero = grouped_zero(w.bits, w.minima != nullptr);
     for (int64_t g = 0; g < groups; ++g, codes += kGroupColumns * kGroup * w.bits / 8, to += kGroup) {
         Vec found[kVectors16];
         float scales[kGroupColumns], minima[kGroupColumns] = {};
