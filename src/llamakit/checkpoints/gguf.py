@@ -15,8 +15,9 @@ from torch import Tensor
 
 from llamakit.checkpoints import names
 from llamakit.checkpoints.fields import Fields, build_config
-from llamakit.checkpoints.gguf_file import GgufArray, GgufFile
+from llamakit.checkpoints.gguf_file import GgufArray
 from llamakit.checkpoints.gguf_groups import GROUPED_ENCODINGS, load_groups
+from llamakit.checkpoints.gguf_parts import open_parts
 from llamakit.checkpoints.gguf_recipes import FILE_TYPES
 from llamakit.checkpoints.reader import (
     Generation,
@@ -52,13 +53,13 @@ _FIXED = {
 
 
 class GgufReader(Reader):
-    """One GGUF file."""
+    """A GGUF file, or the first of several that hold one model together."""
 
     kind = "gguf"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = GgufFile(path)
+        self._file = open_parts(path)
         try:
             self._fields = Fields(self._file.metadata, path)
             self._tensors = {
@@ -75,8 +76,6 @@ class GgufReader(Reader):
         fields = self._fields
         if fields.values.get("general.architecture") != "llama":
             raise UnsupportedFormat(str(fields.error("general.architecture", "'llama'")))
-        if fields.values.get("split.count", 1) not in (0, 1):
-            raise UnsupportedFormat(f"{self.path}: is one part of several; join them first (llama-gguf-split --merge)")
         for name, wanted in _FIXED.items():
             if fields.values.get(name, wanted) != wanted:
                 raise UnsupportedFormat(str(fields.error(name, repr(wanted))))

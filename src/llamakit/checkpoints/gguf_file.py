@@ -22,6 +22,7 @@ VERSION: Final = 3
 DEFAULT_ALIGNMENT: Final = 32
 MAX_NAME_BYTES: Final = 64
 """Longest tensor name llama.cpp accepts, with its closing zero."""
+SPLIT_COUNT: Final = "split.count"
 STRING, ARRAY, BOOL = 8, 9, 7
 FORMATS: Final = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<B", 10: "<Q", 11: "<q", 12: "<d"
@@ -107,6 +108,9 @@ class _Header:
             if key in metadata:
                 self._file.fail(f"has the metadata key {key[:100]!r} twice")
             metadata[key] = self._value(self._number("<I", "a value type"), key)
+        # The first of several files may hold the metadata alone.
+        if not num_tensors and metadata.get(SPLIT_COUNT, 1) in (0, 1):
+            self._file.fail("says it has 0 tensors")
         alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         if type(alignment) is not int or not 8 <= alignment <= _MAX_ALIGNMENT or alignment & (alignment - 1):
             self._file.fail(f"general.alignment must be a power of two from 8 to {_MAX_ALIGNMENT}")
@@ -123,10 +127,10 @@ class _Header:
         if version not in (2, VERSION):
             raise UnsupportedFormat(f"{self._file.path}: is GGUF version {version}, readable are 2 and 3")
         num_tensors, num_pairs = self._number("<Q", "the tensor count"), self._number("<Q", "the metadata count")
-        if not 0 < num_tensors <= MAX_TENSORS or num_pairs > _MAX_PAIRS:
+        if num_tensors > MAX_TENSORS or num_pairs > _MAX_PAIRS:
             self._file.fail(
                 f"says it has {num_tensors} tensors and {num_pairs} metadata pairs; "
-                f"wanted 1 to {MAX_TENSORS} and at most {_MAX_PAIRS}"
+                f"wanted at most {MAX_TENSORS} and {_MAX_PAIRS}"
             )
         return num_tensors, num_pairs
 

@@ -12,11 +12,12 @@ from llamakit.checkpoints.meta_quantized import open_meta
 from llamakit.checkpoints.packed import PACKED_NAME, PackedReader
 from llamakit.checkpoints.reader import Reader
 from llamakit.core.errors import CheckpointError
+from llamakit.hub.parts import missing_parts, models_among
 
 _MAX_LISTED = 20
 _WANTED = (
     "looked for config.json with *.safetensors (Hugging Face), params.json with consolidated.00.pth (Meta), "
-    "or exactly one *.gguf"
+    "or exactly one *.gguf, whole or in parts"
 )
 
 
@@ -52,8 +53,8 @@ def _open_directory(path: Path) -> Reader:
         return HfReader(path, [path / safetensors[0]])
     if "params.json" in entries and any(SHARD.fullmatch(name) for name in entries):
         return open_meta(path)
-    if len(ggufs) == 1:
-        return GgufReader(path / ggufs[0])
+    if len(models := models_among(ggufs)) == 1:
+        return GgufReader(path / models[0])
     raise CheckpointError(f"{path}: no checkpoint; {_WANTED}; found {_listing(entries)}{_advice(entries)}")
 
 
@@ -79,8 +80,10 @@ def _listing(entries: list[str]) -> str:
 
 
 def _advice(entries: list[str]) -> str:
-    if sum(name.endswith(".gguf") for name in entries) > 1:
+    if len(models_among(entries)) > 1:
         return "; name one of the GGUF files"
+    if lacking := missing_parts(entries):
+        return f"; the GGUF model lacks {_listing(lacking)}"
     if any(name.startswith("pytorch_model") for name in entries):
         return "; pytorch_model.bin is a pickle of code and is never read, get the safetensors of this model"
     if "original" in entries:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from llamakit.core.errors import InvalidRequest, UnknownModel
 from llamakit.hub import ids
+from llamakit.hub.parts import models_among
 
 GGUF_SUFFIX = ".gguf"
 MAX_JSON_BYTES = 8 << 20
@@ -54,6 +55,11 @@ class Snapshot:
         return tuple(file for file in self.files if file.endswith(GGUF_SUFFIX))
 
     @property
+    def gguf_models(self) -> tuple[str, ...]:
+        """Those of them to open: whole files, and the first part of each complete set."""
+        return tuple(models_among(self.files))
+
+    @property
     def has_safetensors(self) -> bool:
         """Whether a whole Hugging Face checkpoint is here."""
         return "config.json" in self.files and _has_all_shards(self)
@@ -69,7 +75,7 @@ class Snapshot:
     @property
     def is_runnable(self) -> bool:
         """Whether there are weights to open."""
-        return bool(self.ggufs) or self.has_safetensors or self.original is not None
+        return bool(self.gguf_models) or self.has_safetensors or self.original is not None
 
     def size_bytes(self) -> int:
         """Bytes of all files, shared ones counted here too."""

@@ -15,6 +15,7 @@ from llamakit.core.errors import InvalidRequest, UnknownModel
 from llamakit.hub import cache, catalog, embedded, names, store
 from llamakit.hub.modelfile import Modelfile, merged
 from llamakit.hub.names import ModelRef
+from llamakit.hub.parts import all_parts, missing_parts, models_among
 
 MAX_RECIPE_DEPTH = 8
 
@@ -113,13 +114,14 @@ def _created(ref: ModelRef, home: Path, hub: Path, depth: int) -> Located:
 def _open_path(path: Path) -> Path:
     """A directory that holds one GGUF file and nothing else to open means that file."""
     if path.is_dir() and not any((path / mark).is_file() for mark in ("config.json", "params.json")):
-        ggufs = sorted(path.glob("*.gguf"))
-        if len(ggufs) > 1:
-            raise InvalidRequest(
-                f"{path} holds {len(ggufs)} GGUF files; name one: {', '.join(g.name for g in ggufs[:4])}"
-            )
-        if ggufs:
-            return ggufs[0]
+        ggufs = sorted(file.name for file in path.glob("*.gguf"))
+        models = models_among(ggufs)
+        if len(models) > 1:
+            raise InvalidRequest(f"{path} holds {len(models)} GGUF models; name one: {', '.join(models[:4])}")
+        if ggufs and not models:
+            raise InvalidRequest(f"{path} holds a GGUF model in parts and lacks {', '.join(missing_parts(ggufs)[:4])}")
+        if models:
+            return path / models[0]
     return path
 
 
@@ -134,17 +136,17 @@ def _in_cache(ref: ModelRef, hub: Path) -> tuple[Path, str]:
         if snapshot is None:
             continue
         if ref.quant is not None:
-            files = cache.pick_gguf(snapshot.files, ref.quant)
+            files = cache.pick_gguf(snapshot.gguf_models, ref.quant)
             if files:
                 return snapshot.path / files[0], repo
         elif snapshot.has_safetensors:
             return snapshot.path, repo
         elif snapshot.original is not None:
             return snapshot.original, repo
-        elif len(snapshot.ggufs) == 1:
-            return snapshot.path / snapshot.ggufs[0], repo
-        elif snapshot.ggufs:
-            quants = ", ".join(f"{repo}:{cache.quant_of(file) or file}" for file in snapshot.ggufs)
+        elif len(snapshot.gguf_models) == 1:
+            return snapshot.path / snapshot.gguf_models[0], repo
+        elif snapshot.gguf_models:
+            quants = ", ".join(f"{repo}:{cache.quant_of(file) or file}" for file in snapshot.gguf_models)
             raise InvalidRequest(f"{ref.name}: several GGUF files are here, say which: {quants}")
         partial = snapshot
     if partial is not None:
@@ -178,13 +180,14 @@ def _snapshot_lines(snapshot: cache.Snapshot) -> list[Present]:
         rows.append((model.name if model else snapshot.repo, "safetensors", snapshot.size_bytes(), snapshot.path))
     elif snapshot.original is not None:
         rows.append((model.name if model else snapshot.repo, "pth", snapshot.size_bytes(), snapshot.original))
-    for file in snapshot.ggufs:
+    for file in snapshot.gguf_models:
         quant = cache.quant_of(file)
         path = snapshot.path / file
         name = f"{snapshot.repo}:{quant}" if quant else str(path)
         if model and quant and model.gguf == snapshot.repo:
             name = names.of_model(model, quant).name
-        rows.append((name, quant or "gguf", path.stat().st_size, path))
+        size = sum((snapshot.path / part).stat().st_size for part in all_parts(file))
+        rows.append((name, quant or "gguf", size, path))
     return [
         Present(name=name, source=snapshot.repo, format=kind, size_bytes=size, modified=snapshot.modified(), path=path)
         for name, kind, size, path in rows

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from llamakit.core.errors import DownloadError, UnsupportedFormat
 from llamakit.hub.cache import GGUF_SUFFIX, pick_gguf, quant_of
+from llamakit.hub.parts import all_parts, missing_parts, models_among
 
 # What the GGUF reader can open, best compromise of size and quality first: the order of choice without a wish.
 READABLE_QUANTS = ("Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S", "Q6_K", "Q8_0", "Q4_0", "Q4_K", "Q5_K", "BF16", "F16", "F32")
@@ -23,7 +24,6 @@ _SMALL = frozenset(
 _PAPERS = re.compile(r"(LICENSE|USE_POLICY|NOTICE)(\.\w+)?", re.IGNORECASE)
 _HF_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _META_WEIGHTS = re.compile(r"(original/)?consolidated\.\d\d\.pth")
-_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 
 def choose_files(repo: str, files: Sequence[str], *, quant: str | None = None, original: bool = False) -> list[str]:
@@ -48,8 +48,9 @@ def choose_files(repo: str, files: Sequence[str], *, quant: str | None = None, o
 def _gguf(repo: str, files: Sequence[str], quant: str | None) -> list[str]:
     available = sorted({found for file in files if file.endswith(GGUF_SUFFIX) and (found := quant_of(file))})
     if quant is None:
-        if len(ggufs := [file for file in files if file.endswith(GGUF_SUFFIX)]) == 1:
-            return ggufs
+        ggufs = [file for file in files if file.endswith(GGUF_SUFFIX)]
+        if set(ggufs) == set(all_parts(ggufs[0])):
+            return all_parts(ggufs[0])
         quant = next((choice for choice in READABLE_QUANTS if choice in available), None)
         if quant is None:
             raise UnsupportedFormat(f"{repo} has GGUF files of kinds this build cannot read: {', '.join(available)}")
@@ -59,11 +60,11 @@ def _gguf(repo: str, files: Sequence[str], quant: str | None) -> list[str]:
     if quant not in READABLE_QUANTS:
         readable = ", ".join(choice for choice in available if choice in READABLE_QUANTS) or "none of its files"
         raise UnsupportedFormat(f"{quant} cannot be read by this build. Of {repo} it reads: {readable}")
-    if any(_SPLIT.search(file) for file in chosen):
-        raise UnsupportedFormat(
-            f"{chosen[0]} is one of {len(chosen)} parts; split GGUF files cannot be read by this build"
-        )
-    return chosen[:1]
+    models = models_among(chosen)
+    if not models:
+        raise DownloadError(f"{repo} has {quant} in parts and lacks some: {', '.join(missing_parts(chosen)[:5])}")
+    # A whole file and the same in parts side by side: the fewest files.
+    return min(map(all_parts, models), key=len)
 
 
 def _meta(repo: str, files: Sequence[str]) -> list[str]:

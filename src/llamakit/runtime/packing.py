@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from llamakit.checkpoints.gguf_parts import part_paths
 from llamakit.checkpoints.load import STORED, Loaded, load_model, load_shape
 from llamakit.checkpoints.packed import PACKED_NAME
 from llamakit.core.config import data_home
@@ -33,7 +34,7 @@ def load_quantized(
     if scheme == STORED and (path / PACKED_NAME).is_file():
         return load_model(path, dtype=dtype, scheme=scheme, progress=progress)  # mapped as it is
     settings = (scheme, str(dtype))
-    kept, source = packed_path(path, *settings), source_of(path, *settings)
+    kept, source = packed_path(path, *settings), source_of(path, *settings, *_stamps(path))
     loaded = load_shape(path, dtype=dtype)
     if _restore(loaded.model, kept, source):
         return loaded
@@ -43,6 +44,12 @@ def load_quantized(
     except OSError as error:
         _log.warning("the packed weights are not kept for the next start: %s", error)
     return loaded
+
+
+def _stamps(path: Path) -> list[str]:
+    """What tells whether the other files of a GGUF in parts are still the same."""
+    found = [other.stat() for other in part_paths(path)[1:] if other.is_file()]
+    return [f"{status.st_size} {status.st_mtime_ns}" for status in found]
 
 
 def packed_path(checkpoint: Path, *settings: str) -> Path:

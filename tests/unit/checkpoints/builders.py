@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from llamakit.checkpoints import names
+from llamakit.checkpoints.gguf_blocks import ENCODINGS
+from llamakit.checkpoints.gguf_file import GgufFile
 from llamakit.checkpoints.gguf_write import save_gguf
 from llamakit.checkpoints.save import save_hf
 from llamakit.core.model_config import ModelConfig
@@ -82,6 +85,44 @@ def write_gguf(path: Path, model: Llama, **options: Any) -> Path:
     """A GGUF file with a small tokenizer."""
     fields = options.pop("tokenizer", spm_fields(model.config.vocab_size))
     return save_gguf(model, model.config, path, tokenizer=fields, **options)
+
+
+def split_gguf(path: Path, *sizes: int, **changes: Any) -> list[Path]:
+    """The tensors of a GGUF file in several, `sizes` of them in each, as `llama-gguf-split` writes them.
+
+    `changes` replaces, in the last file, what a `split` key says: `no`, `count` or `tensors`.
+    """
+    raw = path.read_bytes()
+    with GgufFile(path) as whole:
+        tensors = list(whole.tensors.items())
+        num_pairs = int.from_bytes(raw[16:24], "little")
+        (name, first) = tensors[0]
+        pairs = raw[24 : raw.index(_string(name) + struct.pack("<I", len(first.shape)))]
+    if len(tensors) < sum(sizes):
+        raise ValueError(f"{path} has {len(tensors)} tensors")
+    paths, kinds = [], {encoding.name: kind for kind, encoding in ENCODINGS.items()}
+    for number in range(len(sizes)):
+        part, tensors = tensors[: sizes[number]], tensors[sizes[number] :]
+        facts = {"no": number, "count": len(sizes), "tensors": sum(sizes)}
+        facts |= changes if number == len(sizes) - 1 else {}
+        own = _string("split.no") + struct.pack("<IH", 2, facts["no"])
+        own += _string("split.count") + struct.pack("<IH", 2, facts["count"])
+        own += _string("split.tensors.count") + struct.pack("<Ii", 5, facts["tensors"])
+        head = b"GGUF" + struct.pack("<IQQ", 3, len(part), 3 + (0 if number else num_pairs))
+        head += (b"" if number else pairs) + own
+        data = b""
+        for name, tensor in part:
+            head += _string(name) + struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *reversed(tensor.shape))
+            head += struct.pack("<IQ", kinds[tensor.encoding.name], len(data))
+            data += raw[tensor.offset : tensor.offset + tensor.nbytes]
+            data += bytes(-len(data) % 32)
+        paths.append(path.with_name(f"{path.stem}-{number + 1:05}-of-{len(sizes):05}.gguf"))
+        paths[-1].write_bytes(head + bytes(-len(head) % 32) + data)
+    return paths
+
+
+def _string(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
 
 
 def spm_fields(vocab_size: int) -> TokenizerFields:

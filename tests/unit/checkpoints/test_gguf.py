@@ -110,7 +110,6 @@ UNSUPPORTED: dict[str, tuple[str, int, Any, str]] = {
     "linear scaling": ("llama.rope.scaling.factor", 6, 4.0, "llama.rope.scaling.factor must be 1.0"),
     "bidirectional": ("llama.attention.causal", 7, False, "llama.attention.causal must be True"),
     "window": ("llama.attention.sliding_window", 4, 4096, "no plain Llama has the field 'llama.attention.sliding"),
-    "part of several": ("split.count", 2, 3, "is one part of several"),
     "partial rotation": ("llama.rope.dimension_count", 4, 8, "llama.rope.dimension_count must be 16"),
     "values of another width": ("llama.attention.value_length", 4, 8, "value_length must be 16"),
 }

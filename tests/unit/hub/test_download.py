@@ -316,6 +316,15 @@ def test_parallel_pulls_fetch_once(server: FakeHub) -> None:
     assert len(server.file_requests("model.safetensors")) == 1
 
 
+def test_every_part_of_a_gguf(server: FakeHub, hub: Path) -> None:
+    parts = {f"x-Q8_0-0000{number}-of-00002.gguf": str(number).encode() * 1000 for number in (1, 2)}
+    server.repos["a/b"] = Repo(parts)
+    pulled = pull("a/b:Q8_0")
+    assert pulled.files == tuple(parts) and pulled.path.name == "x-Q8_0-00001-of-00002.gguf"
+    assert all((pulled.path.parent / name).read_bytes() == data for name, data in parts.items())
+    assert resolve_model("a/b:Q8_0").path == pulled.path
+
+
 def test_gguf_and_original(server: FakeHub, hub: Path) -> None:
     gguf = {f"Llama-3.2-1B-Instruct-{quant}.gguf": quant.encode() * 1000 for quant in ("Q4_K_M", "Q8_0")}
     server.repos["bartowski/Llama-3.2-1B-Instruct-GGUF"] = Repo(gguf)

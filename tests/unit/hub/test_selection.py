@@ -50,7 +50,7 @@ def test_metas_files_only_when_asked() -> None:
         (BARTOWSKI, {"quant": "Q6_K"}, DownloadError, "has no Q6_K file; it has: F16, IQ3_M, Q3_K_L, Q4_K_M, Q8_0"),
         (BARTOWSKI, {"quant": "Q3_K_L"}, UnsupportedFormat, "Q3_K_L cannot be read .* reads: F16, Q4_K_M, Q8_0"),
         (["x-IQ3_M.gguf", "x-Q2_K.gguf"], {}, UnsupportedFormat, "kinds this build cannot read: IQ3_M, Q2_K"),
-        (["x-Q8_0-00001-of-00002.gguf", "x-Q8_0-00002-of-00002.gguf"], {}, UnsupportedFormat, "one of 2 parts"),
+        (["x-Q8_0-00001-of-00002.gguf"], {}, DownloadError, "lacks some: x-Q8_0-00002-of-00002.gguf"),
         (HF, {"quant": "Q8_0"}, DownloadError, "it has: no GGUF file at all"),
         ([*HF, "pytorch_model.bin"], {}, DownloadError, "only as pickle files"),
         (["config.json", *META], {}, DownloadError, "only as .pth. Fetch them with --original"),
