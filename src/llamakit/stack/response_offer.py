@@ -59,11 +59,14 @@ class Offer:
     """Why MCP servers offer nothing, by their labels."""
     deferred: frozenset[str] = frozenset()
     """Functions that the model does not see before a search found them."""
+    loaded: frozenset[str] = frozenset()
+    """Those of them that the conversation has found already."""
 
     def seen(self, loaded: frozenset[str] | set[str] = frozenset()) -> tuple[ToolSpec, ...]:
-        """What the model sees once these were found."""
-        hidden = self.deferred - loaded
-        return tuple(spec for spec in self.specs if spec.name not in hidden)
+        """What the model sees once these, too, were found; what was found stands last, for the prefix's sake."""
+        found = self.loaded | loaded
+        ready = [spec for spec in self.specs if spec.name not in self.deferred]
+        return (*ready, *(spec for spec in self.specs if spec.name in self.deferred & found))
 
 
 class Tools:
@@ -86,6 +89,7 @@ class Tools:
         for (tool, param), found in opened:
             made.add(tool, param, found)
         late = made.load(_adapter().validate_python(list(added))) if added else []
+        made.add_search()
         for (tool, param), found in await self._open_all(owner, [(tool, "input") for tool in late]):
             made.add(tool, param, found, is_loaded=True)
         return made.finish(choice)
@@ -203,9 +207,27 @@ class _Offering:
                 self._loaded |= set(functions) & set(self._functions)
         return rest
 
+    def add_search(self) -> None:
+        """The search, once everything that may be found is known."""
+        search = self._search
+        if search is None:
+            if self._deferred and not self._loaded >= set(self._deferred):
+                raise InvalidRequest(
+                    "tools: one whose loading is deferred needs a tool of type tool_search, which finds it",
+                    param="tools",
+                )
+            return
+        if search.execution == "client":
+            about = search.description or "Find tools that can be called from then on."
+            spec = ToolSpec(name=NAME, description=about, parameters=search.parameters or {})
+            self._put(spec, Offered(kind=NAME), "tools")
+        elif self._deferred:
+            catalog = ToolCatalog(tuple(self._deferred.values()))
+            self._put(catalog.specs[0], Offered(kind=NAME, is_hosted=True), "tools")
+            self._hosted[NAME] = catalog
+
     def finish(self, choice: str | Wire | None) -> Offer:
         """Everything together."""
-        self._add_search()
         label = choice.server_label if isinstance(choice, ChooseMcp) else None
         if label in self._faults or (choice == "required" and not self._specs and self._faults):
             raise OutboundFailed(next(iter(self._faults.values())) if label is None else self._faults[label])
@@ -219,7 +241,8 @@ class _Offering:
             hosted=self._hosted,
             servers=self._servers,
             faults=self._faults,
-            deferred=frozenset(self._deferred) - self._loaded - {chosen.name},
+            deferred=frozenset(self._deferred),
+            loaded=frozenset(self._loaded | {chosen.name or ""}),
         )
 
     def _add_hosted(self, tool: Wire, param: str, opened: HostedTool, is_loaded: bool) -> None:
@@ -243,25 +266,6 @@ class _Offering:
                 self._deferred[spec.name] = Deferred(
                     spec=spec, body={}, group=label, group_kind="mcp", group_about=about
                 )
-
-    def _add_search(self) -> None:
-        """The search, once everything that may be found is known."""
-        search = self._search
-        if search is None:
-            if self._deferred and not self._loaded >= set(self._deferred):
-                raise InvalidRequest(
-                    "tools: one whose loading is deferred needs a tool of type tool_search, which finds it",
-                    param="tools",
-                )
-            return
-        if search.execution == "client":
-            about = search.description or "Find tools that can be called from then on."
-            spec = ToolSpec(name=NAME, description=about, parameters=search.parameters or {})
-            self._put(spec, Offered(kind=NAME), "tools")
-        elif self._deferred:
-            catalog = ToolCatalog(tuple(self._deferred.values()))
-            self._put(catalog.specs[0], Offered(kind=NAME, is_hosted=True), "tools")
-            self._hosted[NAME] = catalog
 
     def _put(self, spec: ToolSpec, offered: Offered, param: str) -> None:
         if spec.name in self._functions:

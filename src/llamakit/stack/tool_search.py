@@ -24,6 +24,8 @@ NAME = "tool_search"
 _WORD = re.compile(r"[^\W_]+")
 _IN_NAME, _IN_TEXT = 3, 1
 """What a word of the query counts for where it stands."""
+_NEAR = 2
+"""A tool that fits so many times worse than the best one is left out."""
 _SCHEMA = {
     "type": "object",
     "properties": {"query": {"type": "string", "minLength": 1, "description": "What the tool is for, or its name"}},
@@ -76,6 +78,7 @@ class ToolCatalog:
         whole = [one for one in self.tools if one.group and one.group.lower() in query.lower()]
         scored = [(score, one) for one in self.tools if (score := _score(wanted, one)) > 0]
         best = sorted(scored, key=lambda pair: -pair[0])[:MAX_FOUND]
+        best = [(score, one) for score, one in best if _NEAR * score >= best[0][0]]
         names = {one.spec.name for one in whole} | {one.spec.name for _, one in best}
         return [one for one in self.tools if one.spec.name in names]
 
@@ -127,6 +130,6 @@ def _score(wanted: set[str], tool: Deferred) -> int:
 
 
 def _words(text: str) -> list[str]:
-    """Words without case; those of one letter tell nothing, and a plural is its singular."""
+    """Words without case; those of two letters tell nothing, and a plural is its singular."""
     words = (word.lower() for word in _WORD.findall(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)))
-    return [word.removesuffix("s") if len(word) > 3 else word for word in words if len(word) > 1]
+    return [word.removesuffix("s") if len(word) > 3 else word for word in words if len(word) > 2]
