@@ -162,3 +162,20 @@ def test_100k_by_384_is_searched_in_milliseconds(tmp_path: Path):
         vectors.search(query, 10, slots)
         times.append(time.perf_counter() - started)
     assert sorted(times)[10] < 0.2
+
+
+async def test_words_that_most_chunks_hold_change_no_ranking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = LocalChunks(tmp_path)
+    await store.create("ann", "c", 8)
+    texts = [f"The {'Häuser' if n % 7 == 0 else 'barn'} is of colour{n % 10} and the hill{n}" for n in range(60)]
+    many = [NewChunk(f"c{n}", Chunk(text, None, 0, len(text), 9)) for n, text in enumerate(texts)]
+    await store.put("ann", "c", Source("d", "d"), many, some(60))
+    for query in ("What is the colour3 of the hauser?", "the THE of", "hill7 the", "nothing", "and hill8 barn"):
+        for k in (3, 60):
+            monkeypatch.setattr(local, "_COMMON_FROM", 1000)
+            every = await store.matching("ann", "c", query, k)
+            monkeypatch.setattr(local, "_COMMON_FROM", 10)
+            told = await store.matching("ann", "c", query, k)
+            assert [hit.id for hit in told] == [hit.id for hit in every], (query, k)
+            assert [hit.score for hit in told] == pytest.approx([hit.score for hit in every], abs=1e-4)
+    await store.close()

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shutil
+import unicodedata
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _WORD = re.compile(r"\w+")
 MAX_WORDS = 64
 """Words of a query that are looked up."""
+_COMMON_FROM = 5000
+"""Chunks from which on it is worth while to leave out words that most of them hold."""
 _COMPACT_BELOW = 0.5
 """A file of vectors whose living share is smaller is written anew."""
 _COMPACT_FROM = 1024
@@ -63,6 +66,13 @@ async def _create_tables(transaction: Executor) -> None:
         "tokenize='unicode61 remove_diacritics 2')",
     ):
         await transaction.execute(sql)
+
+
+async def _create_vocabulary(transaction: Executor) -> None:
+    await transaction.execute("CREATE VIRTUAL TABLE vocabulary USING fts5vocab (words, 'row')")
+
+
+_STEPS = (_create_tables, _create_vocabulary)
 
 
 @dataclass(slots=True)
@@ -96,7 +106,7 @@ class LocalChunks:
             making = folder.with_name(f".{folder.name}.new")
             await asyncio.to_thread(shutil.rmtree, making, ignore_errors=True)
             database = await SqliteDatabase.open(making / "chunks.db")
-            await migrate(database, [_create_tables], subject="chunks")
+            await migrate(database, _STEPS, subject="chunks")
             facts = {
                 "owner": owner,
                 "collection": collection,
@@ -164,15 +174,11 @@ class LocalChunks:
         if not words:
             return []
         async with self._using(owner, collection) as opened:
-            args: list[Value] = [" OR ".join(f'"{word}"' for word in words)]
-            condition = "" if filter is None else " AND " + to_sql(filter, args, document="c.document")
-            args.append(k)
-            rows = await opened.database.fetch(
-                "SELECT c.id, bm25(words) AS cost FROM words JOIN chunks c ON c.n = words.rowid "
-                f"WHERE words MATCH ?1{condition} ORDER BY cost, c.n LIMIT ?{len(args)}",
-                *args,
-            )
-            return [Hit(row["id"], -row["cost"]) for row in rows]
+            telling = await _telling(opened.database, words)
+            hits = await _matching(opened.database, telling, k, filter)
+            if len(hits) < k and len(telling) < len(words):
+                hits = await _matching(opened.database, words, k, filter)
+            return hits
 
     async def load(self, owner: str, collection: str, ids: Sequence[str]) -> list[StoredChunk]:
         """These chunks, in this order."""
@@ -297,6 +303,8 @@ class LocalChunks:
 
 async def _opened(folder: Path, opening: OpenVectors) -> _Open:
     database = await SqliteDatabase.open(folder / "chunks.db", idle_s=_COMPACTION_S)
+    if not await database.fetch("SELECT name FROM sqlite_master WHERE name = 'vocabulary'"):
+        await migrate(database, _STEPS, subject="chunks")
     meta = await _meta(database)
     path = folder / _vector_file(meta["generation"])
     return _Open(database, await asyncio.to_thread(opening, path, int(meta["dimension"])))
@@ -385,6 +393,39 @@ def stored(row: Row) -> StoredChunk:
 
 async def _meta(executor: Executor) -> dict[str, str]:
     return {row["name"]: row["value"] for row in await executor.fetch("SELECT name, value FROM meta")}
+
+
+async def _telling(executor: Executor, words: Sequence[str]) -> Sequence[str]:
+    """The words without those that most of many chunks hold: BM25 gives these no weight, and they take the most time.
+
+    All of them, where no other is among them.
+    """
+    total = (await executor.fetch("SELECT count(*) AS n FROM chunks"))[0]["n"]
+    if total < _COMMON_FROM or len(words) == 1:
+        return words
+    args: list[Value] = []
+    terms = sequence_sql([plain_word(word) for word in words], args)
+    rows = await executor.fetch(f"SELECT term, doc FROM vocabulary WHERE term IN {terms}", *args)
+    common = {row["term"] for row in rows if row["doc"] > total / 2}
+    return [word for word in words if plain_word(word) not in common] or words
+
+
+def plain_word(word: str) -> str:
+    """A word without case and without marks on its letters."""
+    parts = unicodedata.normalize("NFD", word.lower())
+    return "".join(char for char in parts if not unicodedata.combining(char))
+
+
+async def _matching(executor: Executor, words: Sequence[str], k: int, filter: Filter | None) -> list[Hit]:
+    args: list[Value] = [" OR ".join(f'"{word}"' for word in words)]
+    condition = "" if filter is None else " AND " + to_sql(filter, args, document="c.document")
+    args.append(k)
+    rows = await executor.fetch(
+        "SELECT c.id, bm25(words) AS cost FROM words JOIN chunks c ON c.n = words.rowid "
+        f"WHERE words MATCH ?1{condition} ORDER BY cost, c.n LIMIT ?{len(args)}",
+        *args,
+    )
+    return [Hit(row["id"], -row["cost"]) for row in rows]
 
 
 async def _filtered(executor: Executor, filter: Filter) -> Slots:

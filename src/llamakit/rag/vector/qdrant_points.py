@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from llamakit.core.errors import InvalidRequest
 from llamakit.rag.chunk import Chunk
 from llamakit.rag.embed import Vectors
 from llamakit.rag.filters import AttributeValue, Combine, Compare, Filter, columns
-from llamakit.rag.vector.local import MAX_WORDS
+from llamakit.rag.vector.local import MAX_WORDS, plain_word
 from llamakit.rag.vector.store import NewChunk, Source, StoredChunk
 
 MEANING, WORDS = "meaning", "words"
@@ -158,23 +157,17 @@ def _ordered(filter: Compare, facts: Sequence[str]) -> Condition:
 
 def query_words(query: str) -> dict[str, list[Any]] | None:
     """The words of a question as a sparse vector; None where it has none."""
-    words = [_plain(word) for word in _WORD.findall(query)[:MAX_WORDS]]
+    words = [plain_word(word) for word in _WORD.findall(query)[:MAX_WORDS]]
     indices = sorted({_number(word) for word in words})
     return {"indices": indices, "values": [1.0] * len(indices)} if indices else None
 
 
 def _document_words(text: str) -> dict[str, list[Any]]:
-    words = [_plain(word) for word in _WORD.findall(text)]
+    words = [plain_word(word) for word in _WORD.findall(text)]
     counts = Counter(_number(word) for word in words)
     length = _K1 * (1 - _B + _B * len(words) / _USUAL_WORDS)
     indices = sorted(counts)
     return {"indices": indices, "values": [counts[n] * (_K1 + 1) / (counts[n] + length) for n in indices]}
-
-
-def _plain(word: str) -> str:
-    """Without case and marks on letters, as the words of the other stores are."""
-    parts = unicodedata.normalize("NFKD", word.casefold())
-    return "".join(char for char in parts if not unicodedata.combining(char))
 
 
 def _number(word: str) -> int:
