@@ -17,7 +17,7 @@ from llamakit.server.exchange import Exchange, Principal
 from llamakit.server.routes import openai_chat as chat_route
 from llamakit.server.routes import openai_completions as completion_route
 from llamakit.server.routes import openai_embeddings as embedding_route
-from llamakit.server.service import Call, Service
+from llamakit.server.service import Service
 from llamakit.stack.batches import Answered, Asker
 
 W = TypeVar("W", bound=Wire)
@@ -58,11 +58,12 @@ class BatchLines:
 
     async def _chat(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
         wire = self._read(openai_chat.ChatCompletionRequest, body, exchange, openai_chat.set_aside)
-        return await self._whole(chat_route.begin(self._service, _later(wire), exchange), exchange)
+        return await self._service.body_alone(exchange, chat_route.begin(self._service, _later(wire), exchange))
 
     async def _completion(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
         wire = self._read(WireCompletionRequest, body, exchange, openai_sampling.set_aside)
-        return await self._whole(await completion_route.begin(self._service, _later(wire), exchange), exchange)
+        call = await completion_route.begin(self._service, _later(wire), exchange)
+        return await self._service.body_alone(exchange, call)
 
     async def _embedding(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
         wire = self._read(WireEmbeddingRequest, body, exchange)
@@ -94,9 +95,6 @@ class BatchLines:
         if body.get("stream"):
             raise InvalidRequest("stream has no meaning in a batch; leave it out", param="stream")
         return wire
-
-    async def _whole(self, call: Call, exchange: Exchange) -> dict[str, Any]:
-        return call.body(await self._service.folded(exchange, call))
 
 
 S = TypeVar("S", bound=openai_sampling.SamplingFields)

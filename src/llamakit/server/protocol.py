@@ -1,7 +1,8 @@
 """uvicorn's HTTP/1.1 protocol with the deadlines it lacks: for headers to arrive, and for a reader to read.
 
 A client that sends its headers a byte at a time, or takes an answer and stops reading, would otherwise hold
-its connection for ever. Deadlines are absolute: a byte now and then does not move them.
+its connection for ever. Deadlines are absolute: a byte now and then does not move them. The head of an answer goes
+out with what follows it at once, which halves the calls of the system for an answer that is whole.
 """
 
 from __future__ import annotations
@@ -19,6 +20,63 @@ from llamakit.api.openai_errors import error_body
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE_BYTES = 1 << 16
+
+
+class _Gathering(asyncio.Transport):
+    """A transport that sends what is written in one step of the event loop at once, at the end of the step."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._below = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Hold the data until the step ends; what is more than a packet or two goes at once."""
+        if not data:
+            return
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(bytes(data))
+        if len(data) >= _AT_ONCE_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        self._flush()
+        self._below.close()
+
+    def abort(self) -> None:
+        """Close, whatever is held."""
+        self._held.clear()
+        self._below.abort()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+        return self._below.is_closing()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What is known of the connection."""
+        return self._below.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        """Take nothing for now."""
+        self._below.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take what comes again."""
+        self._below.resume_reading()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Let another protocol have the connection."""
+        self._below.set_protocol(protocol)
+
+    def _flush(self) -> None:
+        if self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            self._below.write(data)
+
 
 def protocol_class(limits: Limits) -> type[H11Protocol]:
     """The protocol under `limits`; uvicorn makes one of it per connection."""
@@ -26,13 +84,15 @@ def protocol_class(limits: Limits) -> type[H11Protocol]:
     class LimitedProtocol(H11Protocol):
         """One connection."""
 
+        transport: asyncio.Transport
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self._header_timer: asyncio.TimerHandle | None = None
             self._write_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+            super().connection_made(_Gathering(transport, self.loop))
             self._await_headers()
 
         def data_received(self, data: bytes) -> None:

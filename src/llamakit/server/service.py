@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -44,6 +44,8 @@ class Call:
     """Makes the writer of a streamed answer."""
     body: Callable[[Sequence[Answer]], dict[str, Any]]
     """The whole answers of the streams as one body."""
+    keep: Callable[[dict[str, Any]], Awaitable[None]] | None = None
+    """Keeps such a body before it is sent; a streamed answer is kept by its stream."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,20 +106,30 @@ class Service:
         """The result of work, which ends when the client leaves."""
         return await while_wanted(work, request.receive, self.drain)
 
+    async def body(self, request: Request, call: Call) -> dict[str, Any]:
+        """The whole answer to a call, kept where that was asked for; stops when the client leaves."""
+        body = call.body(await self.whole(request, call.model, call.streams))
+        if call.keep is not None:
+            await call.keep(body)
+        return body
+
     async def whole(self, request: Request, model: str, streams: Sequence[AnswerStream]) -> list[Answer]:
         """Every stream to its end, as answers; stops when the client leaves."""
         work = _folded(self._metered(exchange_of(request), model, streams), len(streams))
         return await while_wanted(work, request.receive, self.drain)
 
-    async def folded(self, exchange: Exchange, call: Call) -> list[Answer]:
+    async def body_alone(self, exchange: Exchange, call: Call) -> dict[str, Any]:
         """The same for a call that no request waits for."""
-        return await _folded(self._metered(exchange, call.model, call.streams), len(call.streams))
+        body = call.body(await _folded(self._metered(exchange, call.model, call.streams), len(call.streams)))
+        if call.keep is not None:
+            await call.keep(body)
+        return body
 
     async def answered(self, request: Request, call: Call, *, is_streamed: bool) -> Response:
         """The answer to a call, whole or as it comes."""
         if is_streamed:
             return self.streamed(request, call.model, call.streams, call.write())
-        return json_response(call.body(await self.whole(request, call.model, call.streams)))
+        return json_response(await self.body(request, call))
 
     def streamed(
         self,

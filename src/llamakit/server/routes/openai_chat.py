@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,12 +26,15 @@ from llamakit.api.openai_chat import (
 )
 from llamakit.api.openai_stored_chats import to_stored_messages
 from llamakit.core.errors import Overloaded, StorageError
-from llamakit.core.messages import AnswerFold, Done
+from llamakit.core.messages import Answer, AnswerFold, Done
 from llamakit.server.exchange import Exchange, exchange_of
 from llamakit.server.routing import Operation
 from llamakit.server.service import Call, Service, Write
 
 log = logging.getLogger(__name__)
+
+Body = Callable[[Sequence[Answer]], dict[str, Any]]
+Keep = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def operations(service: Service) -> list[Operation]:
@@ -67,43 +72,39 @@ def begin(service: Service, wire: ChatCompletionRequest, exchange: Exchange) -> 
     request = to_request(wire, request_id=head.id, salt=exchange.principal.salt)
     echo = echoed_text(wire, request)
     stream = service.inference.chat(request)
-    if wire.store:
-        stream = _kept(service, exchange, wire, head, echo, stream)
+
+    async def keep(body: dict[str, Any]) -> None:
+        """An answer that was computed is never lost because it could not be kept: `store` then counts as set aside."""
+        chats, messages = service.stack.chats, to_stored_messages(wire, head.id)
+        try:
+            keeping = await chats.keeping(exchange.principal.name, body, messages, wire.metadata)
+            if exchange.deferred is None:
+                await chats.keep(keeping)
+            else:
+                exchange.deferred.append(keeping)
+        except (StorageError, Overloaded) as fault:
+            log.warning("chat completion %s is answered and not kept: %s", head.id, fault)
+            exchange.ignored = (*exchange.ignored, "store")
+
+    def body(answers: Sequence[Answer]) -> dict[str, Any]:
+        return to_body(wire, head, answers[0], echo=echo)
 
     def write() -> Write:
         chunks = ChatChunks(wire, head, echo=echo)
         return lambda _, event: chunks.push(event)
 
-    return Call(
-        model=wire.model,
-        streams=[stream],
-        write=write,
-        body=lambda answers: to_body(wire, head, answers[0], echo=echo),
-    )
+    is_kept_whole = wire.store and not wire.stream
+    if wire.store and wire.stream:
+        stream = _kept(stream, body, keep)
+    return Call(model=wire.model, streams=[stream], write=write, body=body, keep=keep if is_kept_whole else None)
 
 
-async def _kept(
-    service: Service, exchange: Exchange, wire: ChatCompletionRequest, head: AnswerHead, echo: str, stream: AnswerStream
-) -> AnswerStream:
-    """The same events; the answer is kept before its last one, with which it is acknowledged.
-
-    An answer that was computed is never lost because it could not be kept: `store` then counts as set aside.
-    """
+async def _kept(stream: AnswerStream, body: Body, keep: Keep) -> AnswerStream:
+    """The same events; the answer is kept before its last one, with which it is acknowledged."""
     fold = AnswerFold()
     async with aclosing(stream) as events:
         async for event in events:
             fold.add(event)
             if isinstance(event, Done):
-                body = to_body(wire, head, fold.answer(), echo=echo)
-                messages = to_stored_messages(wire, head.id)
-                chats = service.stack.chats
-                try:
-                    keeping = await chats.keeping(exchange.principal.name, body, messages, wire.metadata)
-                    if exchange.deferred is None:
-                        await chats.keep(keeping)
-                    else:
-                        exchange.deferred.append(keeping)
-                except (StorageError, Overloaded) as fault:
-                    log.warning("chat completion %s is answered and not kept: %s", head.id, fault)
-                    exchange.ignored = (*exchange.ignored, "store")
+                await keep(body([fold.answer()]))
             yield event
