@@ -5,20 +5,18 @@ The only place that knows files, text and tensors at once; it puts the parts tog
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 
-from llamakit.checkpoints.adapter import merge_adapter
+from llamakit.checkpoints.adapter import add_adapter
 from llamakit.checkpoints.load import STORED, Loaded, load_model
 from llamakit.checkpoints.open import open_checkpoint
-from llamakit.checkpoints.reader import Generation, TokenizerSource
-from llamakit.core.errors import ConfigError, InvalidRequest
-from llamakit.core.messages import Message, TextPart
+from llamakit.checkpoints.reader import Metadata
+from llamakit.core.errors import ConfigError
+from llamakit.core.model_config import ModelConfig
 from llamakit.engine.cache import kv_dtype, token_bytes
 from llamakit.engine.config import EngineConfig, SpeculationConfig
 from llamakit.engine.engine import Engine
@@ -31,10 +29,9 @@ from llamakit.quant.fused import fuse
 from llamakit.runtime.memory import available_bytes, plan_cache
 from llamakit.runtime.opening import LoadOptions, Opened
 from llamakit.runtime.packing import load_quantized
-from llamakit.text.formats.format import PromptFormat
-from llamakit.text.formats.resolve import detect_format, resolve_format
-from llamakit.text.kept_tokenizer import load_kept
-from llamakit.text.tokenizer import Tokenizer, load_tokenizer
+from llamakit.runtime.prompting import Prompter
+from llamakit.runtime.text_side import choose_format, default_sampling, prelude_of, read_tokenizer, stop_ids_of
+from llamakit.text.tokenizer import Tokenizer
 
 _ROOM = 1 << 30
 """Memory left to everybody else when file pages are replaced by our own."""
@@ -59,11 +56,11 @@ def assemble(
     torch.set_num_threads(options.threads or psutil.cpu_count(logical=False) or 1)
     loaded = _load(located, options, device, progress)
     if tokenizer is None or loaded.tokenizer_source != located.path:
-        tokenizer = _tokenizer(loaded.tokenizer_source, located)
+        tokenizer = read_tokenizer(loaded.tokenizer_source, located)
     model = loaded.model
     recipe = located.recipe
     context = options.context or (recipe.context if recipe is not None else None)
-    draft = _draft(options.draft, model, device) if options.draft is not None else None
+    draft = _draft(options.draft, model, options, device) if options.draft is not None else None
     per_token = token_bytes(model.config, kv_dtype(options.kv, model.dtype))
     plan = plan_cache(
         model.config,
@@ -83,24 +80,57 @@ def assemble(
         ),
         draft=draft,
     )
-    defaults = _defaults(loaded.generation)
-    if recipe is not None:
-        defaults |= recipe.sampling()
     return Opened(
         name=shown or located.ref.name,
         path=located.path,
         model=model,
         engine=engine,
         tokenizer=tokenizer,
-        prompt_format=_format(options, located, loaded, tokenizer),
+        prompt_format=choose_format(options.prompt_format, located, tokenizer, loaded.metadata, model.config),
         metadata=loaded.metadata,
         context=plan.context,
         cache_bytes=plan.cache_bytes,
         token_bytes=per_token,
-        stop_ids=frozenset(loaded.generation.eos_ids) | frozenset(tokenizer.eos_ids),
-        sampling_defaults=defaults,
-        prelude=_prelude(located),
+        stop_ids=stop_ids_of(loaded.generation, tokenizer),
+        sampling_defaults=default_sampling(loaded.generation, located),
+        prelude=prelude_of(located),
     )
+
+
+def assemble_text(located: Located, options: LoadOptions, *, shown: str | None = None) -> Prompter:
+    """What makes prompts for a located model, without its weights; raises CheckpointError or InvalidRequest.
+
+    Its context is the one that the model would get now.
+    """
+    with open_checkpoint(located.path) as reader:
+        config, generation, metadata = reader.config(), reader.generation(), reader.metadata()
+        tokenizer = read_tokenizer(reader.tokenizer_source(), located)
+    return Prompter(
+        shown or located.ref.name,
+        tokenizer,
+        choose_format(options.prompt_format, located, tokenizer, metadata, config),
+        context=_expected_context(located, options, config, metadata),
+        stop_ids=stop_ids_of(generation, tokenizer),
+        defaults=default_sampling(generation, located),
+        prelude=prelude_of(located),
+    )
+
+
+def _expected_context(located: Located, options: LoadOptions, config: ModelConfig, metadata: Metadata) -> int:
+    wish = options.context or (located.recipe.context if located.recipe is not None else None)
+    if wish is not None:
+        return wish
+    device = _device(options.device)
+    dtype = best_dtype(metadata.quantization, device) if options.dtype == "auto" else _DTYPES[options.dtype]
+    try:
+        return plan_cache(
+            config,
+            token_bytes=token_bytes(config, kv_dtype(options.kv, dtype)),
+            available=_available(device) - metadata.num_bytes,
+            cache_bytes=options.cache_bytes,
+        ).context
+    except ConfigError:
+        return config.context_length  # Loading it will say what is missing.
 
 
 def best_dtype(stored: str, device: torch.device) -> torch.dtype:
@@ -116,21 +146,33 @@ def _load(
     located: Located, options: LoadOptions, device: torch.device, progress: Callable[[int, int], None] | None
 ) -> Loaded:
     with open_checkpoint(located.path) as reader:
-        stored, integers = reader.metadata().quantization, reader.is_quantized()
+        stored = reader.metadata().quantization
     dtype = best_dtype(stored, device) if options.dtype == "auto" else _DTYPES[options.dtype]
-    adapters = located.recipe.adapters if located.recipe is not None else ()
+    return _load_in(dtype, located, options, device, progress)
+
+
+def _load_in(
+    dtype: torch.dtype,
+    located: Located,
+    options: LoadOptions,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+) -> Loaded:
+    """The weights as the options say, computed with in `dtype`; adapters of the recipe stand beside integers."""
+    with open_checkpoint(located.path) as reader:
+        integers = reader.is_quantized()
     scheme: str | None = None if options.quantize in ("auto", "none") else options.quantize
-    # An adapter is merged into plain numbers; without compiled kernels, too, those are the faster way.
-    if options.quantize == "auto" and integers and device.type == "cpu" and not adapters and has_kernels():
+    # Without compiled kernels plain numbers are the faster way.
+    if options.quantize == "auto" and integers and device.type == "cpu" and has_kernels():
         scheme = STORED
-    if scheme is not None and device.type == "cpu" and not adapters:
+    if scheme is not None and device.type == "cpu":
         loaded = load_quantized(located.path, scheme, dtype, progress)
     else:
         loaded = load_model(located.path, dtype=dtype, device=device, progress=progress)
-        for adapter in adapters:
-            merge_adapter(loaded.model, Path(adapter))
         if scheme is not None:
             quantize(loaded.model, scheme)
+    for adapter in located.recipe.adapters if located.recipe is not None else ():
+        add_adapter(loaded.model, Path(adapter))
     fuse(loaded.model)
     _settle(loaded.model)
     return loaded
@@ -161,49 +203,11 @@ def _available(device: torch.device) -> int:
     return available_bytes()
 
 
-def _draft(name: str, target: Llama, device: torch.device) -> Llama:
-    draft = load_model(resolve_model(name).path, dtype=target.dtype, device=device).model
+def _draft(name: str, target: Llama, options: LoadOptions, device: torch.device) -> Llama:
+    draft = _load_in(target.dtype, resolve_model(name), options, device).model
     if draft.config.vocab_size != target.config.vocab_size:
         raise ConfigError(
             f"the draft model {name} has {draft.config.vocab_size} tokens, the model {target.config.vocab_size}; "
             "they must share one vocabulary"
         )
     return draft
-
-
-def _tokenizer(source: TokenizerSource, located: Located) -> Tokenizer:
-    if source is None:
-        raise InvalidRequest(
-            f"{located.path} has no tokenizer; put tokenizer.json or tokenizer.model beside the weights"
-        )
-    return load_kept(source) if isinstance(source, Path) else load_tokenizer(source)
-
-
-def _format(options: LoadOptions, located: Located, loaded: Loaded, tokenizer: Tokenizer) -> PromptFormat:
-    name = options.prompt_format or located.prompt_format
-    if name is None:
-        name = detect_format(
-            tokenizer, name=located.ref.name, chat_template=loaded.metadata.chat_template, config=loaded.model.config
-        )
-    return resolve_format(name, tokenizer)
-
-
-def _defaults(generation: Generation) -> dict[str, Any]:
-    fields = {
-        "temperature": generation.temperature,
-        "top_p": generation.top_p,
-        "top_k": generation.top_k,
-        "repetition_penalty": generation.repetition_penalty,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _prelude(located: Located) -> tuple[Message, ...]:
-    if located.recipe is None:
-        return ()
-    start = [("system", located.recipe.system)] if located.recipe.system is not None else []
-    turns = [*start, *located.recipe.messages]
-    return tuple(
-        dataclasses.replace(Message(role="user"), role=role, content=(TextPart(text=text),))  # type: ignore[arg-type]
-        for role, text in turns
-    )

@@ -27,7 +27,7 @@ from llamakit.engine.embed import embed
 from llamakit.engine.engine import EngineStats
 from llamakit.engine.grammar import CompiledConstraint, Vocabulary, compile_constraint
 from llamakit.engine.request import EngineEvent, Matcher, Request, TokenEvent
-from llamakit.runtime.answering import Answering, Stopper, token_name
+from llamakit.runtime.answering import Answering, Stopper
 from llamakit.runtime.ask import Ask
 from llamakit.runtime.bridge import AsyncDoor
 from llamakit.runtime.loop import EngineLoop
@@ -194,8 +194,7 @@ class LLM:
 
     def token_text(self, token: int) -> str:
         """The text of one token by itself; control tokens by name."""
-        data = self.tokenizer.token_bytes(token)
-        return data.decode("utf-8", errors="replace") if data else token_name(self.tokenizer, token)
+        return self.prompter.token_text(token)
 
     def close(self) -> None:
         """Stop the engine and give back its memory; answers that still run end with EngineStopped."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llamakit.checkpoints.reader import Metadata
     from llamakit.engine.engine import Engine
     from llamakit.models.llama import Llama
+    from llamakit.runtime.prompting import Prompter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +101,14 @@ def open_model(
     with unswept():
         from llamakit.runtime.assembly import assemble
     return assemble(located, options, tokenizer=tokenizer, shown=shown, progress=progress)
+
+
+def open_text(located: Located, options: LoadOptions, *, shown: str | None = None) -> Prompter:
+    """What makes prompts for a located model, without its weights; raises CheckpointError or InvalidRequest."""
+    link_torch()
+    with unswept():
+        from llamakit.runtime.assembly import assemble_text
+    return assemble_text(located, options, shown=shown)
 
 
 def _early_tokenizer(located: Located) -> Tokenizer | None:

@@ -15,6 +15,7 @@ from llamakit.core.errors import InvalidRequest, PromptTooLong
 from llamakit.core.messages import Message
 from llamakit.core.sampling import Constraint, SamplingParams
 from llamakit.engine.grammar import Vocabulary
+from llamakit.runtime.answering import token_name
 from llamakit.runtime.ask import Ask
 from llamakit.runtime.tool_choice import tool_constraint
 from llamakit.text.formats.format import OutputParser, PromptFormat
@@ -67,6 +68,11 @@ class Prompter:
         if unknown:
             raise InvalidRequest(f"no sampling parameter {unknown[0]!r}; there are {', '.join(sorted(_FIELDS))}")
         return SamplingParams(**{**self.defaults, **given})
+
+    def token_text(self, token: int) -> str:
+        """The text of one token by itself; control tokens by name."""
+        data = self.tokenizer.token_bytes(token)
+        return data.decode("utf-8", errors="replace") if data else token_name(self.tokenizer, token)
 
     def prepare(self, ask: Ask) -> Prepared:
         """Render, check against the context, and merge; raises InvalidRequest and PromptTooLong."""

@@ -10,8 +10,8 @@ import asyncio
 import dataclasses
 import math
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -39,11 +39,13 @@ from llamakit.core.messages import AnswerEvent
 from llamakit.hub.cache import hub_cache
 from llamakit.hub.locate import Located, present, resolve_model
 from llamakit.providers.inline.inference.facts import FactBook
+from llamakit.providers.inline.inference.texts import TextBook
 from llamakit.runtime import ask as asking
 from llamakit.runtime.ask import Ask
 from llamakit.runtime.llm import LLM
 from llamakit.runtime.opening import LoadOptions
 from llamakit.runtime.pool import Loaded, ModelPool, PoolConfig
+from llamakit.runtime.prompting import Prompter
 from llamakit.text.formats.format import FormatOptions
 
 MAX_KNOWN_NAMES = 1024
@@ -93,6 +95,7 @@ class LocalInference:
 
         self._pool = ModelPool(load, pool)
         self._facts = FactBook(options.prompt_format)
+        self._texts = TextBook(options)
         self._shown = {name: _shown(name) for name in models}
         # A path that was named may be asked for as it was named, and by its last part.
         self._named = {alias: name for name, shown in self._shown.items() for alias in (shown, name)}
@@ -145,39 +148,39 @@ class LocalInference:
                 )
             for item in request.inputs:
                 if not isinstance(item, str):
-                    _check_ids(llm, item, "input")
+                    _check_ids(llm.prompter, item, "input")
             vectors, num_tokens = await asyncio.to_thread(llm.embed, request.inputs)
         return Embeddings(vectors=tuple(vectors), prompt_tokens=num_tokens)
 
     async def tokenize(self, request: TokenizeRequest) -> Tokens:
         """Token ids of a text, or of a conversation as the model sees it."""
-        name = await self._resolve(request.model)
-        async with self._pool.lease(name) as llm:
-            ids = await asyncio.to_thread(_encode, llm, request)
-            return Tokens(ids=ids, texts=tuple(llm.token_text(token) for token in ids))
+        async with self._text(await self._resolve(request.model)) as prompter:
+            ids = await asyncio.to_thread(_encode, prompter, request)
+            return Tokens(ids=ids, texts=tuple(prompter.token_text(token) for token in ids))
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> str:
         """Text of ids, special tokens by name."""
-        async with self._pool.lease(await self._resolve(model)) as llm:
-            _check_ids(llm, ids, "tokens")
-            runs = groupby(ids, llm.tokenizer.is_special)
+        async with self._text(await self._resolve(model)) as prompter:
+            _check_ids(prompter, ids, "tokens")
+            runs = groupby(ids, prompter.tokenizer.is_special)
             return "".join(
-                "".join(map(llm.token_text, run)) if is_special else llm.tokenizer.decode(list(run))
+                "".join(map(prompter.token_text, run)) if is_special else prompter.tokenizer.decode(list(run))
                 for is_special, run in runs
             )
 
     async def tokenizer_info(self, model: str) -> TokenizerInfo:
-        """Facts about a model's tokenizer."""
+        """Facts about a model's tokenizer; the context of a model that is not loaded is what it would get now."""
         key = await self._resolve(model)
-        async with self._pool.lease(key) as llm:
-            bos = llm.tokenizer.bos_id
+        async with self._text(key) as prompter:
+            tokenizer, text = prompter.tokenizer, prompter.token_text
+            bos = tokenizer.bos_id
             return TokenizerInfo(
                 model=self._shown.get(key, model),
-                kind=llm.tokenizer.kind,
-                vocab_size=llm.tokenizer.vocab_size,
-                context_length=llm.context,
-                bos=None if bos is None else (bos, llm.token_text(bos)),
-                eos=tuple((token, llm.token_text(token)) for token in llm.tokenizer.eos_ids),
+                kind=tokenizer.kind,
+                vocab_size=tokenizer.vocab_size,
+                context_length=prompter.context,
+                bos=None if bos is None else (bos, text(bos)),
+                eos=tuple((token, text(token)) for token in tokenizer.eos_ids),
             )
 
     async def models(self) -> Sequence[ModelInfo]:
@@ -229,6 +232,16 @@ class LocalInference:
         """End all work and free all memory."""
         self._is_closed = True
         await self._pool.close()
+
+    @asynccontextmanager
+    async def _text(self, name: str) -> AsyncIterator[Prompter]:
+        """What makes prompts for a model: its own where it is in memory, else that of its files alone."""
+        if any(status.name == name for status in self._pool.status()):
+            async with self._pool.lease(name) as llm:
+                yield llm.prompter
+        else:
+            shown = self._shown.get(name)
+            yield await asyncio.to_thread(self._texts.look_up, name, paths=shown is not None, shown=shown)
 
     async def _answer(self, model: str, context: RequestContext, ask: Ask) -> AsyncGenerator[AnswerEvent, None]:
         name = await self._resolve(model)
@@ -294,10 +307,10 @@ def _plain(model: str, prompt: str) -> TokenizeRequest:
     return TokenizeRequest(model=model, prompt=prompt, add_special_tokens=False)
 
 
-def _encode(llm: LLM, request: TokenizeRequest) -> tuple[int, ...]:
+def _encode(prompter: Prompter, request: TokenizeRequest) -> tuple[int, ...]:
     if request.prompt is None:
-        return llm.prompter.prompt_ids(Ask(messages=request.messages, tools=request.tools, options=_options(request)))
-    tokenizer = llm.tokenizer
+        return prompter.prompt_ids(Ask(messages=request.messages, tools=request.tools, options=_options(request)))
+    tokenizer = prompter.tokenizer
     bos = (tokenizer.bos_id,) if request.add_special_tokens and tokenizer.bos_id is not None else ()
     if not request.parse_special:
         return (*bos, *tokenizer.encode(request.prompt))
@@ -311,11 +324,13 @@ def _encode(llm: LLM, request: TokenizeRequest) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _check_ids(llm: LLM, ids: Sequence[int], param: str) -> None:
-    size = llm.tokenizer.vocab_size
+def _check_ids(prompter: Prompter, ids: Sequence[int], param: str) -> None:
+    size = prompter.tokenizer.vocab_size
     for token in ids:
         if not 0 <= token < size:
-            raise InvalidRequest(f"{param} holds token id {token}; {llm.name} has ids 0 to {size - 1}", param=param)
+            raise InvalidRequest(
+                f"{param} holds token id {token}; {prompter.name} has ids 0 to {size - 1}", param=param
+            )
 
 
 def _stats(name: str, llm: LLM) -> ModelStats:
