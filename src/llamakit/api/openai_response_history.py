@@ -44,8 +44,6 @@ class History:
         """Tools that were found or added on the way."""
         self.update: dict[str, Any] = {}
         """The last update of the configuration, the fields of earlier ones beside it."""
-        self.is_triggered = False
-        """Whether the conversation is to be made short now."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -66,8 +64,6 @@ class History:
                 self._result(body["call_id"], _output(body["output"], f"{param}.output", hidden), param)
             case "compaction":
                 self._compact(*read_compaction(body["encrypted_content"], param))
-            case "compaction_trigger":
-                self.is_triggered = True
             case "configuration_update":
                 self.update |= {name: value for name, value in body.items() if name in ("reasoning", "text")}
             case "additional_tools":
@@ -97,8 +93,8 @@ class History:
                 asked = json.dumps({"prompt": body.get("revised_prompt") or ""}, ensure_ascii=False)
                 self._ran(body["id"], {"name": "image_generation", "arguments": asked, "output": _gave(body)})
             case _:
-                # Reasoning is not shown to models, lists of tools are offered anew, and a search that a client
-                # tells of without its results says nothing.
+                # Reasoning is not shown to models, lists of tools are offered anew, a search that a client tells of
+                # without its results says nothing, and a trigger concerns its own request alone.
                 if hidden:
                     self._ran(body["id"], hidden)
 

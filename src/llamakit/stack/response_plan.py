@@ -153,9 +153,11 @@ class Planner:
         told = history.told
         for index, item in enumerate(items):
             told.add(item.body, f"input[{index}]", item.hidden)
-        if all(message.role == "system" for message in told.messages) and not items:
+        is_triggered = _is_triggered(items)
+        has_begun = any(message.role != "system" for message in told.messages)
+        if not told.messages or not (has_begun or (items and not is_triggered)):
             raise InvalidRequest("input is required: nothing was said yet", param="input")
-        if not told.is_triggered:
+        if not is_triggered:
             _check_answered(told.messages)
         wire = configured(wire, told.update)
         offer = await self._tools.offer(owner, wire.tools or (), wire.tool_choice, told.tools)
@@ -172,7 +174,7 @@ class Planner:
             messages=told.messages,
             offer=offer,
             sampling=sampling_of(wire),
-            is_triggered=told.is_triggered,
+            is_triggered=is_triggered,
             approvals=_approvals(told, items),
             is_listed=history.labels,
         )
@@ -292,6 +294,15 @@ def _check_answered(messages: Sequence[Message]) -> None:
         if message.role == "assistant" and not answered:
             raise InvalidRequest("input ends with an answer; add a message to reply to", param="input")
         return
+
+
+def _is_triggered(items: Sequence[Item]) -> bool:
+    """Whether the conversation is to be made short, and nothing else; a trigger stands last."""
+    places = [at for at, item in enumerate(items) if item.body["type"] == "compaction_trigger"]
+    if places and places[0] < len(items) - 1:
+        param = f"input[{places[0]}]"
+        raise InvalidRequest(f"{param}: a compaction_trigger must be the last item of the input", param=param)
+    return bool(places)
 
 
 def new_seed() -> int:
