@@ -29,6 +29,7 @@ from llamakit.checkpoints.stored import PLAIN, TensorInfo
 from llamakit.core.model_config import ModelConfig
 from llamakit.kernels.grouped import GroupedWeight, unpack_grouped_rows
 from llamakit.kernels.packed import PackedWeight, rotate, unpack_rows
+from llamakit.kernels.table import TableWeight, table_rows
 from llamakit.quant.packed_file import PackedFile
 from llamakit.text.hf_tokenizer import read_chat_template
 
@@ -90,10 +91,7 @@ class PackedReader(Reader):
         target = torch.empty(weight.shape, dtype=dtype or torch.float32)
         for start in range(0, weight.columns, _CHUNK_ROWS):
             rows = torch.arange(start, min(start + _CHUNK_ROWS, weight.columns))
-            unpack = unpack_rows if isinstance(weight, PackedWeight) else unpack_grouped_rows
-            values = unpack(weight, rows, torch.float32)  # type: ignore[arg-type]
-            if isinstance(weight, GroupedWeight) and weight.rotation:
-                values = rotate(values, weight.rotation) * weight.rotation**-0.5
+            values = _unpack(weight, rows)
             if correction is not None:
                 values += correction.scale * (correction.up[rows].float() @ correction.down.float())
             target[start : start + len(rows)] = values
@@ -110,3 +108,12 @@ class PackedReader(Reader):
 
     def close(self) -> None:
         """Nothing to close: the file is mapped, and its tensors keep it."""
+
+
+def _unpack(weight: GroupedWeight | PackedWeight | TableWeight, rows: Tensor) -> Tensor:
+    if isinstance(weight, PackedWeight):
+        return unpack_rows(weight, rows, torch.float32)
+    if isinstance(weight, TableWeight):
+        return table_rows(weight, rows, torch.float32)
+    values = unpack_grouped_rows(weight, rows, torch.float32)
+    return rotate(values, weight.rotation) * weight.rotation**-0.5 if weight.rotation else values

@@ -18,6 +18,7 @@ from llamakit.core.errors import CheckpointError
 from llamakit.core.model_config import ModelConfig
 from llamakit.kernels.grouped import GroupedWeight
 from llamakit.kernels.packed import PackedWeight
+from llamakit.kernels.table import TableWeight
 from llamakit.quant.grouped import LowRank
 from llamakit.text.gguf_vocab import TokenizerFields
 
@@ -26,7 +27,7 @@ from llamakit.text.gguf_vocab import TokenizerFields
 class StoredMatrix:
     """A matrix as integers and scales, and what an adapter adds to it."""
 
-    weight: GroupedWeight | PackedWeight
+    weight: GroupedWeight | PackedWeight | TableWeight
     correction: LowRank | None = None
 
 

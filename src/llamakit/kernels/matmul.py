@@ -18,19 +18,22 @@ from llamakit.kernels import native
 from llamakit.kernels.cpu.library import dense_matrix
 from llamakit.kernels.grouped import GroupedWeight, grouped_linear
 from llamakit.kernels.packed import PackedWeight, packed_linear
+from llamakit.kernels.table import TableWeight, table_scores
 
 TILE_ROWS = 32
 """Rows of one product. Decode stays bound by memory up to about this many rows."""
 
 
-def linear(x: Tensor, weight: Tensor | PackedWeight | GroupedWeight) -> Tensor:
-    """`x [..., K] @ weight [N, K] -> [..., N]`, in the dtype of `x`.
+def linear(x: Tensor, weight: Tensor | PackedWeight | GroupedWeight | TableWeight) -> Tensor:
+    """`x [..., K] @ weight [N, K] -> [..., N]`, in the dtype of `x`; float32 from a table.
 
     Batch-invariant on CPU under `no_grad`: the bits of a row depend on that row and `weight` alone.
     A packed weight takes no gradients.
     """
     if isinstance(weight, PackedWeight):
         return packed_linear(x, weight)
+    if isinstance(weight, TableWeight):
+        return table_scores(x, weight)
     if isinstance(weight, GroupedWeight):
         return grouped_linear(x, weight)
     # Two dtypes meet under autocast only, which casts inside PyTorch's own product.

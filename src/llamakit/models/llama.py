@@ -71,9 +71,10 @@ class Llama(nn.Module):
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
         """Scores of the next token `[M, vocab]`, float32."""
-        if self.lm_head is None:
-            return linear(hidden_MD, self.model.embed_tokens.weight).float()
-        return self.lm_head(hidden_MD).float()
+        weight = (self.model.embed_tokens if self.lm_head is None else self.lm_head).weight
+        if not isinstance(weight, Tensor):
+            hidden_MD = hidden_MD.float()  # a quantized head keeps no dtype: nothing need be rounded before the choice
+        return (linear(hidden_MD, weight) if self.lm_head is None else self.lm_head(hidden_MD)).float()
 
     def forward(
         self, ids_BT: Tensor, *, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None

@@ -15,9 +15,15 @@ from torch import Tensor, nn
 from llamakit.core.errors import ConfigError
 from llamakit.kernels.grouped import GroupedWeight
 from llamakit.kernels.packed import Bits, PackedWeight, pack
+from llamakit.kernels.table import TableWeight, pack_table, table_parts
 from llamakit.quant.grouped import CorrectedLinear, GroupedEmbedding, GroupedLinear, LowRank
-from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear
+from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear, TableHead
 from llamakit.quant.schemes import Scheme, resolve_scheme
+
+Weight = PackedWeight | GroupedWeight | TableWeight
+_KINDS = (QuantizedLinear, QuantizedEmbedding, TableHead, GroupedLinear, GroupedEmbedding)
+_LARGE = 1 << 16
+"""Rows from which on scoring a vocabulary in two passes is worth its memory."""
 
 Progress = Callable[[int, int], None]
 """Called with the matrices done and their number."""
@@ -34,7 +40,7 @@ def quantize(model: nn.Module, scheme: str, *, progress: Progress | None = None)
         weight = module.get_parameter("weight")
         if weight.device.type != "cpu":
             raise ConfigError(f"{name} is on {weight.device}; quantization wants the model on the CPU")
-        install(model, name, pack(weight.detach(), matrix_bits(name, module, chosen)), weight.dtype)
+        install(model, name, _packed(model, name, module, weight.detach(), chosen), weight.dtype)
         if progress is not None:
             progress(done, len(found))
     return model
@@ -42,12 +48,13 @@ def quantize(model: nn.Module, scheme: str, *, progress: Progress | None = None)
 
 def packed_bytes(model: nn.Module) -> int:
     """Bytes of all packed weights in `model`."""
-    kinds = (QuantizedLinear, QuantizedEmbedding, GroupedLinear, GroupedEmbedding)
-    return sum(module.weight.num_bytes for module in model.modules() if isinstance(module, kinds))
+    return sum(module.weight.num_bytes for module in model.modules() if isinstance(module, _KINDS))
 
 
-def parts(weight: PackedWeight | GroupedWeight) -> dict[str, Tensor]:
+def parts(weight: Weight) -> dict[str, Tensor]:
     """The tensors of a packed weight by name."""
+    if isinstance(weight, TableWeight):
+        return table_parts(weight)
     if isinstance(weight, GroupedWeight):
         found = {"codes": weight.codes, "scales": weight.scales, "minima": weight.minima}
     else:
@@ -58,9 +65,8 @@ def parts(weight: PackedWeight | GroupedWeight) -> dict[str, Tensor]:
 def weight_tensors(model: nn.Module) -> Iterator[Tensor]:
     """Everything that a forward pass reads of a model: plain parameters and the parts of packed ones."""
     yield from (parameter.detach() for parameter in model.parameters())
-    kinds = (QuantizedLinear, QuantizedEmbedding, GroupedLinear, GroupedEmbedding)
     for module in model.modules():
-        if isinstance(module, kinds):
+        if isinstance(module, _KINDS):
             yield from parts(module.weight).values()
 
 
@@ -69,8 +75,14 @@ def pack_matrix(model: nn.Module, name: str, weight: Tensor, scheme: Scheme) -> 
     module = model.get_submodule(name)
     if weight.ndim != 2 or not (_is_table(module) or hasattr(module, "in_features")):
         return False
-    install(model, name, pack(weight, matrix_bits(name, module, scheme)), weight.dtype)
+    install(model, name, _packed(model, name, module, weight, scheme), weight.dtype)
     return True
+
+
+def _packed(model: nn.Module, name: str, module: nn.Module, weight: Tensor, scheme: Scheme) -> Weight:
+    if scheme.two_pass_head and weight.shape[0] >= _LARGE and _is_head(model, name, module):
+        return pack_table(weight)
+    return pack(weight, matrix_bits(name, module, scheme))
 
 
 def matrices(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -83,32 +95,45 @@ def matrices(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def matrix_bits(name: str, module: nn.Module, scheme: Scheme) -> Bits:
     """What the scheme gives a matrix."""
-    inside_a_layer = any(part.isdigit() for part in name.split("."))
-    return scheme.linear_bits if inside_a_layer and not _is_table(module) else scheme.table_bits
+    return scheme.linear_bits if _is_in_a_layer(name) and not _is_table(module) else scheme.table_bits
 
 
 def install(
     model: nn.Module,
     name: str,
-    weight: PackedWeight | GroupedWeight,
+    weight: Weight,
     dtype: torch.dtype,
     correction: LowRank | None = None,
 ) -> None:
     """Put a packed weight where the float module `name` stood.
 
-    `dtype` is what an embedding hands out and what a correction is computed in. A grouped weight takes no bias, a table
-    no correction.
+    `dtype` is what an embedding hands out and what a correction is computed in. Only a plain packed weight takes a
+    bias; a table takes no correction.
     """
     owner, _, leaf = name.rpartition(".")
     old = model.get_submodule(name)
     bias, new = old._parameters.get("bias"), None
     if isinstance(weight, PackedWeight):
         new = QuantizedEmbedding(weight, dtype) if _is_table(old) else QuantizedLinear(weight, bias)
+    elif isinstance(weight, TableWeight):
+        if bias is None and correction is None:
+            new = QuantizedEmbedding(weight, dtype) if _is_table(old) else TableHead(weight)
     elif bias is None:
         new = GroupedEmbedding(weight, dtype) if _is_table(old) else GroupedLinear(weight)
     if new is None or (correction is not None and _is_table(old)):
-        raise ValueError(f"{name} has a bias or is a corrected table, which no grouped layer takes")
+        raise ValueError(f"{name} has a bias or is a corrected table, which no such layer takes")
     setattr(model.get_submodule(owner), leaf, new if correction is None else CorrectedLinear(new, correction, dtype))
+
+
+def _is_in_a_layer(name: str) -> bool:
+    return any(part.isdigit() for part in name.split("."))
+
+
+def _is_head(model: nn.Module, name: str, module: nn.Module) -> bool:
+    """Whether a matrix scores the vocabulary: a linear layer outside the layers, or the table of a tied model."""
+    if _is_table(module):
+        return "lm_head" in vars(model) | model._modules and getattr(model, "lm_head", None) is None
+    return not _is_in_a_layer(name)
 
 
 def _is_table(module: nn.Module) -> bool:

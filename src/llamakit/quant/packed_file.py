@@ -24,11 +24,12 @@ from llamakit.core.errors import CheckpointError
 from llamakit.core.files import writing_durably
 from llamakit.kernels.grouped import GroupedWeight
 from llamakit.kernels.packed import PackedWeight
-from llamakit.quant.convert import install, parts
+from llamakit.kernels.table import TableWeight, table_from
+from llamakit.quant.convert import Weight, install, parts
 from llamakit.quant.grouped import CorrectedLinear, GroupedEmbedding, GroupedLinear, LowRank
-from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear
+from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear, TableHead
 
-MAGIC = b"llamakit packed 1\n"
+MAGIC = b"llamakit packed 2\n"
 MAX_HEADER_BYTES = 16 << 20
 _ALIGNMENT = 64
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}
@@ -146,7 +147,7 @@ class PackedFile:
             entry = self._entries[name]
             return self._view.tensor(entry["values"], entry["shape"], _DTYPES[entry["dtype"]])
 
-    def matrix(self, name: str) -> PackedWeight | GroupedWeight:
+    def matrix(self, name: str) -> Weight:
         """A packed matrix over the file's pages."""
         with self._told():
             return _weight(self._entries[name], self._view)
@@ -208,6 +209,8 @@ def _describe(model: nn.Module) -> tuple[list[dict[str, Any]], list[tuple[Tensor
         found = parts(weight)
         if isinstance(weight, GroupedWeight):
             entry["groups"] = True
+        elif isinstance(weight, TableWeight):
+            entry["passes"] = 2
         if correction is not None:
             entry["correction"] = correction.scale
             found |= {"down": correction.down, "up": correction.up}
@@ -223,7 +226,7 @@ def _describe(model: nn.Module) -> tuple[list[dict[str, Any]], list[tuple[Tensor
 
 def _packed_weights(
     model: nn.Module,
-) -> Iterator[tuple[str, PackedWeight | GroupedWeight, str, CorrectedLinear | None]]:
+) -> Iterator[tuple[str, Weight, str, CorrectedLinear | None]]:
     corrected = {
         f"{name}.base": module for name, module in model.named_modules() if isinstance(module, CorrectedLinear)
     }
@@ -237,6 +240,8 @@ def _packed_weights(
                 raise CheckpointError(f"{name} has a bias; only matrices without one are written to a packed file")
             dtype = "float32" if correction is None else _dtype_name(correction.down.dtype)
             yield shown, module.weight, dtype, correction
+        elif isinstance(module, TableHead):
+            yield shown, module.weight, "float32", None
 
 
 def _restore(model: nn.Module, entry: Mapping[str, Any], view: _View) -> None:
@@ -266,7 +271,7 @@ def _correction(entry: Mapping[str, Any], view: _View) -> LowRank | None:
     return LowRank(down=down, up=up, scale=float(entry["correction"]))
 
 
-def _weight(entry: Mapping[str, Any], view: _View) -> PackedWeight | GroupedWeight:
+def _weight(entry: Mapping[str, Any], view: _View) -> Weight:
     def part(key: str, dtype: torch.dtype) -> Tensor:
         return view.tensor(entry[key], entry[f"{key}_shape"], dtype)
 
@@ -274,6 +279,10 @@ def _weight(entry: Mapping[str, Any], view: _View) -> PackedWeight | GroupedWeig
     if entry.get("groups"):
         scales, minima = part("scales", torch.float16), part("minima", torch.float16) if "minima" in entry else None
         return GroupedWeight(codes, scales, minima, columns, depth, entry["bits"], entry["rotation"])
+    if entry.get("passes", 1) == 2:
+        kinds = {"multipliers": torch.int8, "scales": torch.float32, "rows": torch.uint8, "row_scales": torch.float32}
+        found = {"codes": codes} | {key: part(key, dtype) for key, dtype in kinds.items()}
+        return table_from(found, columns, depth, entry["rotation"])
     multipliers = part("multipliers", torch.int8) if entry["bits"] == 4 else None
     return PackedWeight(codes, multipliers, part("scales", torch.float32), columns, depth, entry["rotation"])
 

@@ -18,13 +18,15 @@ class Scheme:
     """Of the projections inside the layers."""
     table_bits: Bits
     """Of the embedding and the head: they meet every token and lose most."""
+    two_pass_head: bool = False
+    """Whether a large head looks at all rows by nibbles first, and at `table_bits` only where it matters."""
 
 
 SCHEMES = {
     scheme.name: scheme
     for scheme in (
         Scheme(name="int8", linear_bits=8, table_bits=8),
-        Scheme(name="int4", linear_bits=4, table_bits=8),
+        Scheme(name="int4", linear_bits=4, table_bits=8, two_pass_head=True),
     )
 }
 

@@ -7,8 +7,10 @@ from torch import nn
 
 from llamakit.core.errors import ConfigError
 from llamakit.kernels import native
+from llamakit.kernels.table import TableWeight
+from llamakit.quant import convert
 from llamakit.quant.convert import quantize
-from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear
+from llamakit.quant.linear import QuantizedEmbedding, QuantizedLinear, TableHead
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,23 @@ def test_a_quantized_llama_answers_nearly_the_same(scheme: str, close: float, ti
     assert isinstance(table, QuantizedEmbedding)
     assert (layer.weight.bits, table.weight.bits) == (int(scheme.removeprefix("int")), 8)
     assert all(parameter.ndim == 1 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@torch.no_grad()
+def test_a_large_vocabulary_is_scored_in_two_passes_at_four_bits(monkeypatch: pytest.MonkeyPatch, tied: bool) -> None:
+    monkeypatch.setattr(convert, "_LARGE", 320)
+    ids = torch.arange(30)[None] * 7 % 320
+    plain = tiny_llama(tie_embeddings=tied, sharpness=2.0)
+    expected = plain(ids)
+    assert plain.config.vocab_size == 320
+    model = quantize(plain, "int4")
+    assert torch.cosine_similarity(model(ids).flatten(), expected.flatten(), dim=0) > 0.96
+    embedding, head = model.get_submodule("model.embed_tokens"), model._modules.get("lm_head")
+    assert isinstance(embedding, QuantizedEmbedding)
+    assert isinstance(embedding.weight, TableWeight) is tied
+    assert isinstance(head, TableHead) is not tied
+    assert not any(isinstance(module, TableHead) for module in quantize(tiny_llama(), "int8").modules())
 
 
 @torch.no_grad()

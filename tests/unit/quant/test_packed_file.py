@@ -11,10 +11,12 @@ from tests.tiny import tiny_config, tiny_llama
 
 from llamakit.core.errors import CheckpointError
 from llamakit.kernels import native
+from llamakit.kernels.table import TableWeight
 from llamakit.models.llama import Llama, build
+from llamakit.quant import convert
 from llamakit.quant.convert import quantize
 from llamakit.quant.fused import fuse
-from llamakit.quant.packed_file import MAGIC, load_packed, save_packed, source_of
+from llamakit.quant.packed_file import MAGIC, PackedFile, load_packed, save_packed, source_of
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +48,22 @@ def test_a_model_comes_back_bit_for_bit(tmp_path: Path, scheme: str, tied: bool)
     assert torch.equal(again(ids), model(ids))
     assert torch.equal(fuse(copy.deepcopy(again))(ids), model(ids))
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@torch.no_grad()
+def test_a_two_pass_table_comes_back_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool) -> None:
+    monkeypatch.setattr(convert, "_LARGE", 320)
+    model, path = saved(tmp_path, "int4", tie_embeddings=tied)
+    again = empty(tie_embeddings=tied)
+    assert load_packed(again, path, "here")
+    ids = torch.arange(20)[None]
+    assert torch.equal(again(ids), model(ids))
+    name = "model.embed_tokens" if tied else "lm_head"
+    file = PackedFile(path)
+    assert (file.bits(name), file.shape(name)) == (8, (320, 64))
+    assert file.num_bytes(name) == model.get_submodule(name).weight.num_bytes
+    assert isinstance(file.matrix(name), TableWeight)
 
 
 def test_other_sources_and_absent_files_are_not_used(tmp_path: Path) -> None:

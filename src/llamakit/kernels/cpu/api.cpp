@@ -45,6 +45,8 @@ Matrix matrix(const lk_matrix& m) {
     return {kind, m.dense, m.stride, m.codes, m.multipliers, m.scales, m.columns, m.depth, m.rotation};
 }
 
+Table table(const lk_table& t) { return {matrix(t.coarse), t.rows, t.scales}; }
+
 }  // namespace
 }  // namespace llamakit
 
@@ -105,6 +107,21 @@ int lk_unpack_rows(int dtype, const lk_matrix* weight, const int64_t* rows, int6
     for (int64_t i = 0; i < count; ++i)
         if (rows[i] < 0 || rows[i] >= weight->columns) return LK_BAD_ROW;
     level().unpack_rows(static_cast<Dtype>(dtype), matrix(*weight), rows, count, out, threads);
+    return LK_OK;
+}
+
+void lk_table_pack(int dtype, const void* from, int64_t stride, const lk_table* to, int threads) {
+    level().table_pack(static_cast<Dtype>(dtype), from, stride, table(*to), threads);
+}
+
+void lk_table_scores(const lk_table* from, const float* x, float* out, int64_t rows, int threads) {
+    if (rows > 0) level().table_scores(table(*from), x, out, rows, threads);
+}
+
+int lk_table_rows(int dtype, const lk_table* from, const int64_t* ids, int64_t count, void* out, int threads) {
+    for (int64_t i = 0; i < count; ++i)
+        if (ids[i] < 0 || ids[i] >= from->coarse.columns) return LK_BAD_ROW;
+    level().table_rows(static_cast<Dtype>(dtype), table(*from), ids, count, out, threads);
     return LK_OK;
 }
 

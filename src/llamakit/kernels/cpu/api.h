@@ -14,7 +14,7 @@
 #endif
 
 /* Changes whenever a signature or the meaning of an argument does. */
-#define LK_ABI 4
+#define LK_ABI 5
 
 enum { LK_OK = 0, LK_BAD_SLOT = 1, LK_BAD_BLOCK = 2, LK_BAD_ROW = 3 };
 
@@ -50,6 +50,19 @@ LK_API void lk_pack(int dtype, const void* weight, int64_t stride, const struct 
 /* LK_BAD_ROW unless 0 <= rows[i] < columns. */
 LK_API int lk_unpack_rows(int dtype, const struct lk_matrix* weight, const int64_t* rows, int64_t count, void* out,
                           int threads);
+/* A vocabulary of rows, see Table in level.h. */
+struct lk_table {
+    struct lk_matrix coarse;
+    const uint8_t* rows;
+    const float* scales;
+};
+/* Fills the memory that `to` points at. */
+LK_API void lk_table_pack(int dtype, const void* from, int64_t stride, const struct lk_table* to, int threads);
+/* out[rows][columns]: the score of each row of the table for x[rows][depth], see table.h. */
+LK_API void lk_table_scores(const struct lk_table* table, const float* x, float* out, int64_t rows, int threads);
+/* LK_BAD_ROW unless 0 <= ids[i] < columns. */
+LK_API int lk_table_rows(int dtype, const struct lk_table* table, const int64_t* ids, int64_t count, void* out,
+                         int threads);
 LK_API void lk_rms_norm(int dtype, const void* x, const void* weight, void* out, int64_t rows, int64_t dim, float eps,
                         int threads);
 LK_API void lk_rotate(int dtype, const void* x, const float* cos, const float* sin, void* out, int64_t tokens,

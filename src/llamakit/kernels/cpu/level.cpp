@@ -10,6 +10,7 @@
 #include "processor.h"
 #include "product.h"
 #include "rows.h"
+#include "table.h"
 
 namespace llamakit {
 
@@ -27,6 +28,9 @@ const Level JOIN(level_, LEVEL) = {
     LEVEL::feed_forward,
     LEVEL::pack,
     LEVEL::unpack_rows,
+    LEVEL::table_pack,
+    LEVEL::table_scores,
+    LEVEL::table_rows,
     LEVEL::rms_norm,
     LEVEL::rotate,
     LEVEL::swiglu,

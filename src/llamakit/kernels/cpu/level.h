@@ -22,6 +22,14 @@ struct Matrix {
     int64_t rotation;  // packed: block of the Hadamard rotation the weight was packed with; 0 for none
 };
 
+// A vocabulary: the same rows in nibbles, and in bytes that each lie together (plus 128, zeros up to a multiple of 64)
+// with one scale a row; both under the rotation of the nibbles.
+struct Table {
+    Matrix coarse;
+    const uint8_t* rows;
+    const float* scales;
+};
+
 // Row by row what a product with a packed matrix needs of its activations.
 struct Activations {
     int8_t* codes;    // at row * row_stride + k / 64 * step_stride + k % 64, zeros up to a multiple of 64
@@ -94,6 +102,10 @@ struct Level {
     void (*pack)(Dtype dtype, const void* weight, int64_t stride, const Matrix& to, int threads);
     // Rows of a packed matrix as the floats they stand for.
     void (*unpack_rows)(Dtype dtype, const Matrix& weight, const int64_t* rows, int64_t count, void* out, int threads);
+    // The table from float rows; out[rows][columns], the scores of x[rows][depth]; rows by id.
+    void (*table_pack)(Dtype dtype, const void* from, int64_t stride, const Table& to, int threads);
+    void (*table_scores)(const Table& table, const float* x, float* out, int64_t rows, int threads);
+    void (*table_rows)(Dtype dtype, const Table& table, const int64_t* ids, int64_t count, void* out, int threads);
     void (*rms_norm)(Dtype dtype, const void* x, const void* weight, void* out, int64_t rows, int64_t dim, float eps,
                      int threads);
     void (*rotate)(Dtype dtype, const void* x, const float* cos, const float* sin, void* out, int64_t tokens,

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ABI = 4
+ABI = 5
 """Must equal LK_ABI in `api.h`."""
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -33,6 +33,12 @@ class Matrix(Structure):
         ("depth", c_int64),
         ("rotation", c_int64),
     )
+
+
+class Table(Structure):
+    """A vocabulary of rows as the kernels see it (`lk_table`); whoever makes one keeps its tensors alive."""
+
+    _fields_ = (("coarse", Matrix), ("rows", c_void_p), ("scales", c_void_p))
 
 
 class Layer(Structure):
@@ -81,6 +87,9 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     ),
     "lk_pack": (None, [c_int, c_void_p, c_int64, _MATRIX, c_int]),
     "lk_unpack_rows": (c_int, [c_int, _MATRIX, c_void_p, c_int64, c_void_p, c_int]),
+    "lk_table_pack": (None, [c_int, c_void_p, c_int64, POINTER(Table), c_int]),
+    "lk_table_scores": (None, [POINTER(Table), c_void_p, c_void_p, c_int64, c_int]),
+    "lk_table_rows": (c_int, [c_int, POINTER(Table), c_void_p, c_int64, c_void_p, c_int]),
     "lk_rms_norm": (None, [c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_float, c_int]),
     "lk_rotate": (None, [c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
     "lk_swiglu": (None, [c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_int]),
@@ -202,6 +211,28 @@ class Library:
         )
         if code == _BAD_ROW:
             raise IndexError(f"a row lies outside the {weight.columns} of the matrix")
+        return out
+
+    def table_pack(self, from_NK: Tensor, to: Table, threads: int) -> None:
+        """Fill the tensors behind `to` from a float matrix."""
+        self._lib.lk_table_pack(DTYPES[from_NK.dtype], from_NK.data_ptr(), from_NK.stride(0), byref(to), threads)
+
+    def table_scores(self, table: Table, x_MK: Tensor, threads: int) -> Tensor:
+        """Float32 scores `[M, columns]` of float32 rows `[M, depth]`."""
+        x_MK = x_MK.contiguous()
+        out = torch.empty(x_MK.shape[0], table.coarse.columns)
+        self._lib.lk_table_scores(byref(table), x_MK.data_ptr(), out.data_ptr(), x_MK.shape[0], threads)
+        return out
+
+    def table_rows(self, table: Table, ids_N: Tensor, dtype: torch.dtype, threads: int) -> Tensor:
+        """The floats `[..., depth]` that rows of a table stand for; IndexError for a row that is not there."""
+        ids_N = ids_N.contiguous()
+        out = torch.empty(*ids_N.shape, table.coarse.depth, dtype=dtype)
+        code = self._lib.lk_table_rows(
+            DTYPES[dtype], byref(table), ids_N.data_ptr(), ids_N.numel(), out.data_ptr(), threads
+        )
+        if code == _BAD_ROW:
+            raise IndexError(f"a row lies outside the {table.coarse.columns} of the table")
         return out
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float, threads: int) -> Tensor:
