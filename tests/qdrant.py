@@ -163,6 +163,8 @@ class Engine:
 
         wanted = self._read("QueryRequest", body)
         query: Any = wanted.query
+        if isinstance(query, self.models.NearestQuery):
+            query = query.nearest
         if isinstance(query, self.models.SparseVector):
             query = edge.SparseVector(query.indices, query.values)
         params = None if wanted.params is None else edge.SearchParams(exact=bool(wanted.params.exact))

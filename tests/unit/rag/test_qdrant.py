@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 
 import numpy as np
 import pytest
@@ -183,3 +184,38 @@ async def test_large_documents_go_in_bounded_requests(served, store):
     assert sum(sizes) == 300 and len(sizes) > 2
     assert len(await store.chunks_of("ann", "large", "d")) == 300
     assert [hit.id for hit in await store.matching("ann", "large", "WORD", 3)] != []
+
+
+async def test_routes_are_published_and_qdrants_own_client_reads_what_was_written(served, store):
+    import inspect
+
+    from qdrant_client import QdrantClient, models
+    from qdrant_client.http.api import collections_api, indexes_api, points_api, search_api
+
+    await store.create("ann", "read", 8)
+    await store.put("ann", "read", Source("d", "d", {"year": 2024}), chunks("c", 3), vectors(3))
+    await store.describe("ann", "read", Source("d", "d", {"year": 2026}))
+    year = Compare("gt", "year", (2025,))
+    best = await store.nearest("ann", "read", vectors(3)[1], 3, year)
+    await store.matching("ann", "read", "text", 3)
+    await store.load("ann", "read", ["c0"])
+    await store.chunks_of("ann", "read", "d")
+    await store.nearest("ann", "read", vectors(1)[0], 3, Compare("gt", "day", ("a",)))
+    used = {(method, "/".join(["/collections/{collection_name}", *path.split("/")[3:]])) for method, path, _ in
+            served[1].seen}  # fmt: skip
+    sources = [inspect.getsource(module) for module in (collections_api, indexes_api, points_api, search_api)]
+    published = re.findall(r'method="(\w+)",\s+url="([^"]+)"', "\n".join(sources))
+    assert used <= set(published) and len(used) == 9
+
+    def read() -> tuple[int, list[str], list[str]]:
+        client = QdrantClient(url=served[0], check_compatibility=False)
+        name = store._path("ann", "read").rpartition("/")[2]
+        only = models.Filter(must=[models.FieldCondition(key="state", match=models.MatchValue(value="live"))])
+        found = client.query_points(name, query=vectors(3)[1].tolist(), using="meaning", query_filter=only).points
+        points, _ = client.scroll(name, scroll_filter=only)
+        client.close()
+        counted = len(points)
+        return counted, [point.payload["id"] for point in found], [point.payload["text"] for point in points]
+
+    counted, order, texts = await asyncio.to_thread(read)
+    assert counted == 3 and order == [hit.id for hit in best] and sorted(texts) == [f"text c {n}" for n in range(3)]
