@@ -89,7 +89,7 @@ class History:
                 self._screen(body, param, hidden)
             case kind if kind in _OUTPUTS:
                 self._result(body.get("call_id") or "", (TextPart(text=_gave(body)),), param)
-            case "image_generation_call":
+            case "image_generation_call" if not hidden:
                 asked = json.dumps({"prompt": body.get("revised_prompt") or ""}, ensure_ascii=False)
                 self._ran(body["id"], {"name": "image_generation", "arguments": asked, "output": _gave(body)})
             case _:

@@ -387,6 +387,8 @@ class ResponseWriter:
                 return {"output": output, "error": _mcp_fault(fields.get("error"))}
             case "image_generation":
                 self._image_usage.append(fields.pop("usage", None) or {})
+                if isinstance(fault := fields.get("error"), str):
+                    fields["error"] = {"type": "tool_error", "code": None, "message": fault, "param": None}
             case "file_search" if "file_search_call.results" not in self._include:
                 fields.pop("results", None)
             case "code_interpreter" if "code_interpreter_call.outputs" not in self._include:

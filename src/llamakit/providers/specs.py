@@ -114,6 +114,12 @@ BUILT_IN: tuple[ProviderSpec, ...] = (
     ),
     ProviderSpec(
         api=Api.tools,
+        name="remote::openai-images",
+        target="llamakit.providers.remote.tools.images:build",
+        summary="Images drawn by OpenAI, or by any service that speaks its images.",
+    ),
+    ProviderSpec(
+        api=Api.tools,
         name="remote::wolfram-alpha",
         target="llamakit.providers.remote.tools.wolfram_alpha:build",
         summary="Wolfram|Alpha: computed answers to short questions.",

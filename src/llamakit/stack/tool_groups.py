@@ -225,6 +225,7 @@ BUILTIN_TOOLS: Mapping[str, tuple[str, ...]] = {
     "builtin::wolfram_alpha": ("wolfram_alpha",),
     "builtin::rag": ("knowledge_search",),
     "builtin::code_interpreter": ("code_interpreter",),
+    "builtin::image_generation": ("image_generation",),
 }
 """The built-in groups and their tools."""
 
