@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from tests.tiny import tiny_checkpoint
 
 from llamakit.checkpoints.convert import convert
 from llamakit.core.sampling import SamplingParams
+from llamakit.engine.engine import Engine
+from llamakit.hub.locate import resolve_model
+from llamakit.hub.modelfile import Modelfile
 from llamakit.kernels import native
-from llamakit.quant.grouped import GroupedEmbedding, GroupedLinear
-from llamakit.runtime import packing
+from llamakit.models.llama import Llama
+from llamakit.quant.fused import FusedLayer
+from llamakit.quant.grouped import CorrectedLinear, GroupedEmbedding, GroupedLinear
+from llamakit.quant.linear import QuantizedLinear
+from llamakit.runtime import assembly, packing
 from llamakit.runtime.llm import LLM
 from llamakit.runtime.opening import LoadOptions
 
@@ -53,3 +64,34 @@ def test_plain_numbers_are_there_for_who_asks(file: Path) -> None:
     for llm in opened(file, quantize="none"):
         assert not any(isinstance(module, GroupedLinear) for module in llm.opened.model.modules())
         assert len(llm.complete_ids(PROMPTS[:1], SAMPLING)[0]) > 0
+
+
+@pytest.mark.parametrize("quantize", ["auto", "int4", "int8"])
+def test_a_draft_is_loaded_the_way_the_model_is(file: Path, monkeypatch: pytest.MonkeyPatch, quantize: str) -> None:
+    for llm in opened(file, quantize=quantize):
+        expected = llm.complete_ids(PROMPTS, SAMPLING)
+    drafts: list[Llama] = []
+
+    def engine(*args: Any, draft: Llama, **options: Any) -> Engine:
+        drafts.append(draft)
+        return Engine(*args, draft=draft, **options)
+
+    monkeypatch.setattr(assembly, "Engine", engine)
+    for llm in opened(file, quantize=quantize, draft=str(file)):
+        assert llm.complete_ids(PROMPTS, SAMPLING) == expected
+    kind = GroupedLinear if quantize == "auto" else QuantizedLinear
+    assert isinstance(drafts[0].get_submodule("model.layers.0.self_attn.q_proj"), kind)
+    assert isinstance(drafts[0].get_submodule("model.layers.0"), FusedLayer)
+
+
+@pytest.mark.parametrize("quantize", ["auto", "int4", "int8"])
+def test_adapters_stand_beside_integers(file: Path, tmp_path: Path, quantize: Any) -> None:
+    adapter, down = tmp_path / "adapter", "model.layers.0.mlp.down_proj"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 64}))
+    factors = {f"{down}.lora_A.weight": torch.randn(2, 96), f"{down}.lora_B.weight": torch.randn(64, 2)}
+    save_file(factors, adapter / "adapter_model.safetensors")
+    located = replace(resolve_model(str(file)), recipe=Modelfile(base=str(file), adapters=(str(adapter),)))
+    model = assembly.assemble(located, LoadOptions(cache_bytes=1 << 24, quantize=quantize)).model
+    assert isinstance(model.get_submodule(down), CorrectedLinear)
+    assert isinstance(model.get_submodule(f"{down}.base"), GroupedLinear if quantize == "auto" else QuantizedLinear)
