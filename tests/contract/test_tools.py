@@ -19,7 +19,9 @@ from tests.faultserver import Answer, Asked, faulty
 from llamakit.api.hosted_tools import HostedResult, ServerParts, ToolProvider
 from llamakit.core.errors import InvalidRequest, NotFound, SandboxUnavailable, ToolError
 from llamakit.providers.specs import BUILT_IN, Api
+from llamakit.stack.container_rows import ContainerRows, create_containers
 from llamakit.stack.resolve import build_provider, resolve_spec
+from llamakit.stack.storage import TEMPORARY, Storage
 from llamakit.stack.tool_groups import BUILTIN_TOOLS
 
 SERVERS = str(Path(__file__).parents[1] / "unit" / "agents" / "mcp_servers.py")
@@ -95,7 +97,8 @@ async def made(kind: str) -> AsyncIterator[Made]:
             case _:
                 row = (remote, {}, "web_search", query)
         provider = build_provider(resolve_spec(Api.tools, kind), row[0], {})
-        provider.bind(ServerParts(vector_stores=Stores()))  # type: ignore[arg-type]
+        storage = Storage(TEMPORARY, (create_containers,))
+        provider.bind(ServerParts(vector_stores=Stores(), containers=ContainerRows(storage)))  # type: ignore[arg-type]
         try:
             await provider.start()
         except SandboxUnavailable as fault:
@@ -104,6 +107,7 @@ async def made(kind: str) -> AsyncIterator[Made]:
             yield Made(provider, *row[1:])
         finally:
             await provider.aclose()
+            await storage.aclose()
 
 
 @pytest.mark.parametrize("kind", KINDS)
