@@ -84,6 +84,9 @@ def command(
     mcp_host: Annotated[
         list[str] | None, typer.Option(help="Host whose MCP servers requests may name; none by default.")
     ] = None,
+    fetch_host: Annotated[
+        list[str] | None, typer.Option(help="Host whose files and images requests may name; none by default.")
+    ] = None,
     tls_cert: Annotated[str | None, typer.Option(help="PEM file of the certificate chain; switches TLS on.")] = None,
     tls_key: Annotated[str | None, typer.Option(help="PEM file of its private key.")] = None,
     tls_client_ca: Annotated[
@@ -118,7 +121,7 @@ def command(
     flags |= {"dtype": dtype, "quantize": quantize, "kv": kv, "keep_alive": keep_alive}
     loaded = load(Settings, file=config_path(), flags=flags)
     settings, told = loaded.value, {name for name, source in loaded.sources.items() if source != "default"}
-    from llamakit.cli.serve_tools import with_tools
+    from llamakit.cli.serve_tools import with_fetching, with_tools
     from llamakit.cli.starting import start
     from llamakit.stack.distribution_file import load as load_distribution
 
@@ -141,6 +144,7 @@ def command(
     telemetry = {name: value for name, value in telemetry.items() if value is not None}
     distribution = _on_top(base, provider, names, wishes, server, storage, telemetry)
     distribution = with_tools(distribution, tool or (), mcp or (), mcp_host or ())
+    distribution = with_fetching(distribution, fetch_host or ())
     start(distribution, offline=settings.offline, verbose=verbose)
 
 

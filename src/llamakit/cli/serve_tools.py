@@ -32,9 +32,7 @@ def with_tools(
     if (servers or hosts) and not any(row.provider_type == MCP for row in rows):
         rows.append(_row(MCP))
     if hosts:
-        # A host given here is one that a person of this machine vouches for, wherever it lies.
-        private = [host.partition(":")[0] for host in hosts if "*" not in host]
-        outbound = {"hosts": list(hosts), "private": private}
+        outbound = {"hosts": list(hosts), "private": _vouched(hosts)}
         rows = [
             replace(row, config={**row.config, "outbound": outbound}) if row.provider_type == MCP else row
             for row in rows
@@ -44,6 +42,20 @@ def with_tools(
         providers={**distribution.providers, Api.tools: tuple(rows)},
         tool_groups=(*distribution.tool_groups, *(_group(text) for text in servers)),
     )
+
+
+def with_fetching(distribution: Distribution, hosts: Sequence[str]) -> Distribution:
+    """The distribution with hosts from which requests may have files and images fetched."""
+    if not hosts:
+        return distribution
+    before = distribution.fetch
+    private = (*before.private, *_vouched(hosts))
+    return replace(distribution, fetch=replace(before, hosts=(*before.hosts, *hosts), private=private))
+
+
+def _vouched(hosts: Sequence[str]) -> list[str]:
+    """The hosts that may be private: one given here is vouched for by a person of this machine, wherever it lies."""
+    return [host.partition(":")[0] for host in hosts if "*" not in host]
 
 
 def _row(name: str) -> ProviderEntry:

@@ -181,6 +181,8 @@ class Distribution:
             if self.server.offline and remote:
                 raise ConfigError(f"server.offline shuts every way out, and these providers need one: {remote[0]}")
             _check_distinct(f"providers.{api}", (row.provider_id for row in rows))
+        if self.server.offline and self.fetch.hosts:
+            raise ConfigError("server.offline shuts every way out; leave fetch.hosts out")
         _check_distinct("models", (model.model_id for model in self.models))
         _check_distinct("shields", (shield.shield_id for shield in self.shields))
         _check_distinct("tool_groups", (group.toolgroup_id for group in self.tool_groups))
