@@ -140,7 +140,7 @@ class Held(Protocol):
         ...
 
     async def keep(self, files: Mapping[str, bytes], gone: Sequence[str], *, most_bytes: int) -> Mapping[str, KeptFile]:
-        """Keep files and take out others, all or none; `InvalidRequest` beyond `most_bytes`, `NotFound` once gone."""
+        """Keep files and take out others, all or none; `InvalidRequest` beyond `most_bytes`, `Conflict` once lost."""
         ...
 
 

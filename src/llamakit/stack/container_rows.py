@@ -212,7 +212,7 @@ class ContainerRows:
         owner, id = held.owner, held.container.id
         keeping = await self._keeping(owner, id, files, "assistant", most_bytes)
         sql = "UPDATE containers SET active_ns = ?3 WHERE owner = ?1 AND id = ?2 AND lease = ?4"
-        still = Statement(sql, (owner, id, self._now(), held.lease), expect=1, otherwise=_expired(id))
+        still = Statement(sql, (owner, id, self._now(), held.lease), expect=1, otherwise=_taken_over(id))
         # A file that a client put meanwhile in the place of one that the run removed stays.
         removing = [
             Statement(
@@ -349,7 +349,9 @@ class HeldContainer:
         self.digests = {name: digest for name, (digest, _) in given.items()}
 
     async def keep(self, files: Mapping[str, bytes], gone: Sequence[str], *, most_bytes: int) -> Mapping[str, KeptFile]:
-        """Keep what a run left and take out what it removed; raises `InvalidRequest` where no room is left."""
+        """Keep what a run left and take out what it removed; raises `InvalidRequest` where no room is left, and
+        `Conflict` where the container is not held any more.
+        """
         return await self._rows.keep(self, files, gone, most_bytes=most_bytes)
 
 
@@ -380,6 +382,13 @@ def _too_large(most_bytes: int) -> InvalidRequest:
 
 def _expired(id: str) -> NotFound:
     return NotFound(f"interpreter container {id} is gone, or was unused for too long and has expired; make another")
+
+
+def _taken_over(id: str) -> Conflict:
+    return Conflict(
+        f"interpreter container {id} was deleted, or taken over by other code while this one stood still; "
+        "nothing of this run was kept, run it again"
+    )
 
 
 def _file(row: Row) -> KeptFile:

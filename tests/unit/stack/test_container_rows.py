@@ -10,7 +10,7 @@ from tests.postgres import empty_database, postgres_server
 from tests.tiny import FakeClock
 
 from llamakit.api.openai_lists import PageQuery
-from llamakit.core.errors import InvalidRequest, NotFound, Overloaded
+from llamakit.core.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from llamakit.stack import container_rows
 from llamakit.stack.container_rows import LEASE_S, ContainerRows
 from llamakit.stack.housekeeping import Housekeeping
@@ -103,7 +103,7 @@ async def test_the_lease_of_a_server_that_was_killed_ends(target):
             await held.keep({"a": b"1"}, [], most_bytes=ROOM)
         # Should it live after all, what it leaves is not kept.
         late = container_rows.HeldContainer(killed, await killed.get("ann", id), "ann", "a lease that ...", {})
-        with pytest.raises(NotFound, match="gone"):
+        with pytest.raises(Conflict, match="taken over"):
             await late.keep({"a": b"2"}, [], most_bytes=ROOM)
         assert await contents(other, id) == {"a": b"1"}
 
@@ -200,5 +200,5 @@ async def test_what_a_client_puts_while_code_runs_stays(target):
         assert await contents(rows, id) == {"a": b"new"}
         async with rows.hold("ann", id, wait_s=0) as held:
             await rows.delete("ann", id)
-            with pytest.raises(NotFound):
+            with pytest.raises(Conflict, match="was deleted"):
                 await held.keep({"c": b""}, [], most_bytes=ROOM)
