@@ -7,6 +7,7 @@ is the llama3 rule it becomes that rule again.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -177,6 +178,17 @@ class GgufReader(Reader):
             add_space_prefix=self._flag("add_space_prefix"),
             chat_template=template if isinstance(template, str) else None,
         )
+
+    def tokenizer_digest(self) -> str | None:
+        if self._array("tokens") is None:
+            return None
+        digest = hashlib.sha256()
+        for key, value in sorted(self._fields.values.items()):
+            if key.startswith("tokenizer.ggml."):
+                data = value.data if isinstance(value, GgufArray) else repr(value).encode()
+                digest.update(f"{key} {len(data)} ".encode())
+                digest.update(data)
+        return digest.hexdigest()
 
     def _token_id(self, name: str) -> int | None:
         key = f"tokenizer.ggml.{name}_token_id"

@@ -7,6 +7,7 @@ such a model lives its file must not be changed in place: replace it instead, as
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,20 +36,25 @@ class Loaded:
     config: ModelConfig
     generation: Generation
     metadata: Metadata
-    tokenizer_source: TokenizerSource
     kind: Kind
     path: Path
 
+    @property
+    def tokenizer_source(self) -> TokenizerSource:
+        """Where the tokenizer lies; read from the checkpoint when asked, for a vocabulary takes longer than a map."""
+        with open_checkpoint(self.path) as reader:
+            return reader.tokenizer_source()
+
 
 def load_model(
-    path: str | Path,
+    path: str | Path | Reader,
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     scheme: str | None = None,
     progress: Progress | None = None,
 ) -> Loaded:
-    """Build the model of a checkpoint and give it its weights.
+    """Build the model of a checkpoint, or of an open one, which stays open, and give it its weights.
 
     `dtype` None keeps what most weights are stored in (bfloat16 for quantized files). `scheme` packs matrices as they
     are read, so that no more than one is ever held as floats: `STORED` takes those of a quantized checkpoint in the
@@ -58,7 +64,7 @@ def load_model(
     chosen = None if scheme in (None, STORED) else resolve_scheme(scheme)
     if scheme is not None and torch.device(device).type != "cpu":
         raise ConfigError(f"packed weights are computed with on the CPU, not on {device}")
-    with open_checkpoint(path) as reader:
+    with _opened(path) as reader:
         infos = reader.infos()
         loaded = _empty(reader, dtype)
         done, total = 0, sum(info.nbytes for info in infos.values())
@@ -71,10 +77,14 @@ def load_model(
         return loaded
 
 
-def load_shape(path: str | Path, *, dtype: torch.dtype | None = None) -> Loaded:
+def load_shape(path: str | Path | Reader, *, dtype: torch.dtype | None = None) -> Loaded:
     """What `load_model` gives, with a model on `meta`: for weights that come from elsewhere."""
-    with open_checkpoint(path) as reader:
+    with _opened(path) as reader:
         return _empty(reader, dtype)
+
+
+def _opened(path: str | Path | Reader) -> AbstractContextManager[Reader]:
+    return nullcontext(path) if isinstance(path, Reader) else open_checkpoint(path)
 
 
 def _empty(reader: Reader, dtype: torch.dtype | None) -> Loaded:
@@ -86,7 +96,6 @@ def _empty(reader: Reader, dtype: torch.dtype | None) -> Loaded:
         config=config,
         generation=reader.generation(),
         metadata=reader.metadata(),
-        tokenizer_source=reader.tokenizer_source(),
         kind=reader.kind,
         path=reader.path,
     )

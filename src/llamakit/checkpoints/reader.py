@@ -96,6 +96,10 @@ class Reader(ABC):
     def tokenizer_source(self) -> TokenizerSource:
         """Where the tokenizer lies."""
 
+    def tokenizer_digest(self) -> str | None:
+        """SHA-256 of a tokenizer inside the checkpoint, found without reading it; None where it lies beside."""
+        return None
+
     @abstractmethod
     def infos(self) -> Mapping[str, TensorInfo]:
         """Canonical name -> shape and dtype of every tensor; names that are no tensor of a Llama stay as they are."""

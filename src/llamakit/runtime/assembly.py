@@ -14,7 +14,7 @@ import torch
 from llamakit.checkpoints.adapter import add_adapter
 from llamakit.checkpoints.load import STORED, Loaded, load_model
 from llamakit.checkpoints.open import open_checkpoint
-from llamakit.checkpoints.reader import Metadata
+from llamakit.checkpoints.reader import Metadata, Reader
 from llamakit.core.errors import ConfigError
 from llamakit.core.model_config import ModelConfig
 from llamakit.engine.cache import kv_dtype, token_bytes
@@ -54,9 +54,10 @@ def assemble(
     """
     device = _device(options.device)
     torch.set_num_threads(options.threads or psutil.cpu_count(logical=False) or 1)
-    loaded = _load(located, options, device, progress)
-    if tokenizer is None or loaded.tokenizer_source != located.path:
-        tokenizer = read_tokenizer(loaded.tokenizer_source, located)
+    with open_checkpoint(located.path) as reader:
+        loaded = _load(_dtype(reader, options, device), reader, located, options, device, progress)
+        if tokenizer is None or reader.tokenizer_source() != located.path:
+            tokenizer = read_tokenizer(reader, located)
     model = loaded.model
     recipe = located.recipe
     context = options.context or (recipe.context if recipe is not None else None)
@@ -104,7 +105,7 @@ def assemble_text(located: Located, options: LoadOptions, *, shown: str | None =
     """
     with open_checkpoint(located.path) as reader:
         config, generation, metadata = reader.config(), reader.generation(), reader.metadata()
-        tokenizer = read_tokenizer(reader.tokenizer_source(), located)
+        tokenizer = read_tokenizer(reader, located)
     return Prompter(
         shown or located.ref.name,
         tokenizer,
@@ -142,33 +143,27 @@ def best_dtype(stored: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
+def _dtype(reader: Reader, options: LoadOptions, device: torch.device) -> torch.dtype:
+    return best_dtype(reader.metadata().quantization, device) if options.dtype == "auto" else _DTYPES[options.dtype]
+
+
 def _load(
-    located: Located, options: LoadOptions, device: torch.device, progress: Callable[[int, int], None] | None
-) -> Loaded:
-    with open_checkpoint(located.path) as reader:
-        stored = reader.metadata().quantization
-    dtype = best_dtype(stored, device) if options.dtype == "auto" else _DTYPES[options.dtype]
-    return _load_in(dtype, located, options, device, progress)
-
-
-def _load_in(
     dtype: torch.dtype,
+    reader: Reader,
     located: Located,
     options: LoadOptions,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> Loaded:
     """The weights as the options say, computed with in `dtype`; adapters of the recipe stand beside integers."""
-    with open_checkpoint(located.path) as reader:
-        integers = reader.is_quantized()
     scheme: str | None = None if options.quantize in ("auto", "none") else options.quantize
     # Without compiled kernels plain numbers are the faster way.
-    if options.quantize == "auto" and integers and device.type == "cpu" and has_kernels():
+    if options.quantize == "auto" and device.type == "cpu" and reader.is_quantized() and has_kernels():
         scheme = STORED
     if scheme is not None and device.type == "cpu":
-        loaded = load_quantized(located.path, scheme, dtype, progress)
+        loaded = load_quantized(reader, scheme, dtype, progress)
     else:
-        loaded = load_model(located.path, dtype=dtype, device=device, progress=progress)
+        loaded = load_model(reader, dtype=dtype, device=device, progress=progress)
         if scheme is not None:
             quantize(loaded.model, scheme)
     for adapter in located.recipe.adapters if located.recipe is not None else ():
@@ -204,7 +199,9 @@ def _available(device: torch.device) -> int:
 
 
 def _draft(name: str, target: Llama, options: LoadOptions, device: torch.device) -> Llama:
-    draft = _load_in(target.dtype, resolve_model(name), options, device).model
+    located = resolve_model(name)
+    with open_checkpoint(located.path) as reader:
+        draft = _load(target.dtype, reader, located, options, device).model
     if draft.config.vocab_size != target.config.vocab_size:
         raise ConfigError(
             f"the draft model {name} has {draft.config.vocab_size} tokens, the model {target.config.vocab_size}; "

@@ -15,7 +15,7 @@ import torch
 
 from llamakit.checkpoints.gguf_parts import part_paths
 from llamakit.checkpoints.load import STORED, Loaded, load_model, load_shape
-from llamakit.checkpoints.packed import PACKED_NAME
+from llamakit.checkpoints.reader import Reader
 from llamakit.core.config import data_home
 from llamakit.core.errors import CheckpointError
 from llamakit.models.llama import Llama
@@ -25,20 +25,21 @@ _log = logging.getLogger(__name__)
 
 
 def load_quantized(
-    path: Path, scheme: str, dtype: torch.dtype, progress: Callable[[int, int], None] | None = None
+    reader: Reader, scheme: str, dtype: torch.dtype, progress: Callable[[int, int], None] | None = None
 ) -> Loaded:
-    """The model of a checkpoint with its matrices packed as `scheme` says; raises what `load_model` raises.
+    """The model of an open checkpoint with its matrices packed as `scheme` says; raises what `load_model` raises.
 
     Each matrix is packed as it is read: memory peaks at the packed weights and one matrix.
     """
-    if scheme == STORED and (path / PACKED_NAME).is_file():
-        return load_model(path, dtype=dtype, scheme=scheme, progress=progress)  # mapped as it is
+    if scheme == STORED and reader.kind == "packed":
+        return load_model(reader, dtype=dtype, scheme=scheme, progress=progress)  # mapped as it is
+    path = reader.path
     settings = (scheme, str(dtype))
     kept, source = packed_path(path, *settings), source_of(path, *settings, *_stamps(path))
-    loaded = load_shape(path, dtype=dtype)
+    loaded = load_shape(reader, dtype=dtype)
     if _restore(loaded.model, kept, source):
         return loaded
-    loaded = load_model(path, dtype=dtype, scheme=scheme, progress=progress)
+    loaded = load_model(reader, dtype=dtype, scheme=scheme, progress=progress)
     try:
         save_packed(loaded.model, kept, source)
     except OSError as error:

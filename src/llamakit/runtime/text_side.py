@@ -9,19 +9,26 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from llamakit.checkpoints.reader import Generation, Metadata, TokenizerSource
+from llamakit.checkpoints.reader import Generation, Metadata, Reader, TokenizerSource
 from llamakit.core.errors import InvalidRequest
 from llamakit.core.messages import Message, TextPart
 from llamakit.core.model_config import ModelConfig
 from llamakit.hub.locate import Located
 from llamakit.text.formats.format import PromptFormat
 from llamakit.text.formats.resolve import detect_format, resolve_format
-from llamakit.text.kept_tokenizer import load_kept
+from llamakit.text.kept_tokenizer import keep_as, load_kept
 from llamakit.text.tokenizer import Tokenizer, load_tokenizer
 
 
-def read_tokenizer(source: TokenizerSource, located: Located) -> Tokenizer:
-    """The tokenizer that a checkpoint names; raises InvalidRequest where it names none."""
+def read_tokenizer(reader: Reader, located: Located) -> Tokenizer:
+    """The tokenizer of a checkpoint, kept for the next start; raises InvalidRequest where it has none."""
+    digest = reader.tokenizer_digest()
+    if digest is not None:
+        return keep_as(digest, lambda: _built(reader.tokenizer_source(), located))
+    return _built(reader.tokenizer_source(), located)
+
+
+def _built(source: TokenizerSource, located: Located) -> Tokenizer:
     if source is None:
         raise InvalidRequest(
             f"{located.path} has no tokenizer; put tokenizer.json or tokenizer.model beside the weights"

@@ -12,6 +12,7 @@ import json
 import logging
 import mmap
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -41,31 +42,36 @@ def load_kept(source: Path) -> Tokenizer:
     Raises what `load_tokenizer` raises.
     """
     path = find_tokenizer(source)
-    kept = _place(path)
+    return keep_as(_digest(path), lambda: load_tokenizer(path))
+
+
+def keep_as(digest: str, make: Callable[[], Tokenizer]) -> Tokenizer:
+    """The tokenizer kept under the SHA-256 of its content, else what `make` gives, which raises what it raises."""
+    kept = data_home() / "tokenizers" / f"{digest[:32]}.bpe"
     try:
         return _open(kept)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, KeyError, TypeError, AttributeError, TokenizerError) as fault:
-        _log.warning("%s is built again: the table kept of it is damaged (%s)", path, fault)
-    made = load_tokenizer(path)
+        _log.warning("a tokenizer is built again: the table kept of it, %s, is damaged (%s)", kept, fault)
+    made = make()
     if isinstance(made, ByteBpeTokenizer) and not made.whole and len(made.table.data) >= _WORTH_KEEPING:
         try:
             write_durably(kept, _written(made))
         except OSError as error:
-            _log.warning("the table of %s is not kept for the next start: %s", path, error)
+            _log.warning("the table of a tokenizer is not kept for the next start: %s", error)
     return made
 
 
-def _place(path: Path) -> Path:
-    """The same content has the same place, wherever it lies."""
+def _digest(path: Path) -> str:
+    """The same content has the same digest, wherever it lies."""
     digest = hashlib.sha256(MAGIC + path.name.encode())
     config = path.parent / CONFIG_FILE
     for file in (path, config):
         data = read_limited(file) if file == path or file.is_file() else b""
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
-    return data_home() / "tokenizers" / f"{digest.hexdigest()[:32]}.bpe"
+    return digest.hexdigest()
 
 
 def _written(tokenizer: ByteBpeTokenizer) -> bytes:

@@ -171,3 +171,16 @@ def test_tokenizer_fields_are_checked(case: str, tmp_path: Path, monkeypatch: py
     ):
         reader.tokenizer_source()
         reader.generation()
+
+
+def test_a_tokenizer_inside_is_known_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write_gguf(tmp_path / "a.gguf", tiny_llama())
+    renamed = write_gguf(tmp_path / "b.gguf", tiny_llama(seed=1), name="other weights")
+    changed = _write(tmp_path, monkeypatch, ("tokenizer.ggml.eos_token_id", 4, 9))
+    without = write_gguf(tmp_path / "c.gguf", tiny_llama(), tokenizer=None)
+    digests = []
+    for path in (whole, renamed, changed, without):
+        with GgufReader(path) as reader:
+            digests.append(reader.tokenizer_digest())
+    assert digests[0] == digests[1] != digests[2] and digests[3] is None
+    assert all(digest is None or len(digest) == 64 for digest in digests)

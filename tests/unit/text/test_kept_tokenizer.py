@@ -9,7 +9,7 @@ import pytest
 
 from llamakit.text import kept_tokenizer
 from llamakit.text.byte_bpe import ByteBpeTokenizer
-from llamakit.text.kept_tokenizer import load_kept
+from llamakit.text.kept_tokenizer import keep_as, load_kept
 from llamakit.text.tokenizer import Tokenizer, load_tokenizer
 
 TEXT = "The llama walked to the market. Straße, déjà vu, 你好 🙂 12345\n\n  <|eot_id|>"
@@ -51,6 +51,12 @@ def test_the_second_start_builds_nothing(home: Path, model: Path, monkeypatch: p
     assert_alike(load_kept(model), first)
     assert_alike(load_kept(model / "tokenizer.model"), first)
     assert_alike(first, load_tokenizer(model))
+
+
+def test_a_tokenizer_of_any_origin_is_kept_under_its_digest(home: Path, model: Path) -> None:
+    first = keep_as("ab" * 32, lambda: load_tokenizer(model))
+    assert_alike(keep_as("ab" * 32, lambda: pytest.fail("built again")), first)
+    assert kept(home) == [home / "tokenizers" / f"{'ab' * 16}.bpe"]
 
 
 def test_another_content_has_another_table(home: Path, model: Path) -> None:
