@@ -7,6 +7,7 @@ published shape of the same values; the tests hold one to the other.
 from __future__ import annotations
 
 import codecs
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -139,6 +140,7 @@ class AnswerHead:
         return made
 
 
+@functools.lru_cache(maxsize=1024)
 def fingerprint(model: str) -> str:
     """Changes when what computes the answers changes: this version, this model."""
     return "fp_" + hashlib.sha256(f"{__version__}\0{model}".encode()).hexdigest()[:12]

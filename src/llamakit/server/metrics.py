@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,6 +18,7 @@ from llamakit import __version__
 from llamakit.api.inference import ModelStats
 from llamakit.core.messages import AnswerEvent, Done, Finish, PrefillProgress, TextDelta, ToolCallDelta
 from llamakit.server.exchange import Exchange
+from llamakit.server.histogram import Tally, TallyHistogram
 from llamakit.server.telemetry import Telemetry
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -26,6 +28,7 @@ _NEXT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 
 _WHOLE_S = (0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 _MODEL = ("model_name",)
+M = TypeVar("M", Counter, Histogram)
 
 
 class Metrics:
@@ -45,7 +48,10 @@ class Metrics:
             return Counter(name, text, labels, registry=self.registry)
 
         self.first_s = histogram("vllm:time_to_first_token_seconds", "Time to first token.", _FIRST_S)
-        self.next_s = histogram("vllm:inter_token_latency_seconds", "Time between events of an answer.", _NEXT_S)
+        self.next_s = TallyHistogram(
+            "vllm:inter_token_latency_seconds", "Time between events of an answer.", _MODEL[0], _NEXT_S
+        )
+        self.registry.register(self.next_s)
         self.whole_s = histogram("vllm:e2e_request_latency_seconds", "Time of a whole request.", _WHOLE_S)
         self.queue_s = histogram("vllm:request_queue_time_seconds", "Time a request waited.", _WHOLE_S)
         self.prefill_s = histogram("vllm:request_prefill_time_seconds", "Time of a request's prefill.", _WHOLE_S)
@@ -62,11 +68,20 @@ class Metrics:
         self.http = counter("llamakit:http_requests", "HTTP requests answered.", "method", "route", "status")
         info = Gauge("llamakit:build_info", "Version of this server.", ("version",), registry=self.registry)
         info.labels(version=__version__).set(1)
+        self._labelled: dict[tuple[Any, tuple[str, ...]], Any] = {}
+
+    def of(self, metric: M, *labels: str) -> M:
+        """A metric under its labels; found once, since finding it costs more than counting."""
+        found: M | None = self._labelled.get((metric, labels))
+        if found is None:
+            found = cast(M, metric.labels(*labels))
+            self._labelled[metric, labels] = found
+        return found
 
     def seen(self, exchange: Exchange, seconds: float) -> None:
         """Count an HTTP request; the method is the route's, so that nobody can invent label values."""
         method = exchange.method if exchange.route != "(none)" else "(none)"
-        self.http.labels(method=method, route=exchange.route, status=str(exchange.status)).inc()
+        self.of(self.http, method, exchange.route, str(exchange.status)).inc()
 
     def text(self) -> bytes:
         """Everything, as Prometheus reads it."""
@@ -85,7 +100,7 @@ class Meter:
         self._model = model
         self._exchange = exchange
         self._started = self._last = time.monotonic()
-        self._next_s: Histogram | None = None
+        self._next_s: Tally | None = None
         self._reasons: list[str] = []
         self._done: Done | None = None
         self._has_ended = False
@@ -102,9 +117,9 @@ class Meter:
             case TextDelta() | ToolCallDelta():
                 now = time.monotonic()
                 if self._next_s is None:
-                    self._next_s = self._metrics.next_s.labels(model_name=self._model)
+                    self._next_s = self._metrics.next_s.of(self._model)
                     self._first_s = now - self._started
-                    self._metrics.first_s.labels(model_name=self._model).observe(self._first_s)
+                    self._metrics.of(self._metrics.first_s, self._model).observe(self._first_s)
                 else:
                     self._next_s.observe(now - self._last)
                 self._last = now
@@ -123,7 +138,7 @@ class Meter:
         outcome = "finished" if self._done is not None else "failed" if isinstance(fault, Exception) else "cancelled"
         metrics, model = self._metrics, self._model
         metrics.in_work.dec()
-        metrics.ended.labels(outcome=outcome).inc()
+        metrics.of(metrics.ended, outcome).inc()
         self._exchange.outcome = outcome
         self._generation.end(
             None if self._done is None else self._done.usage,
@@ -145,12 +160,12 @@ class Meter:
             (metrics.prompt_size, usage.prompt_tokens),
             (metrics.answer_size, usage.completion_tokens),
         ):
-            histogram.labels(model_name=model).observe(value)
-        metrics.prompt_tokens.labels(model_name=model).inc(usage.prompt_tokens)
-        metrics.answer_tokens.labels(model_name=model).inc(usage.completion_tokens)
-        metrics.cached_tokens.labels(model_name=model).inc(usage.cached_tokens)
+            metrics.of(histogram, model).observe(value)
+        metrics.of(metrics.prompt_tokens, model).inc(usage.prompt_tokens)
+        metrics.of(metrics.answer_tokens, model).inc(usage.completion_tokens)
+        metrics.of(metrics.cached_tokens, model).inc(usage.cached_tokens)
         for reason in self._reasons:
-            metrics.success.labels(model_name=model, finished_reason=reason).inc()
+            metrics.of(metrics.success, model, reason).inc()
 
 
 class _EngineCollector(Collector):

@@ -115,12 +115,12 @@ class Service:
 
     async def whole(self, request: Request, model: str, streams: Sequence[AnswerStream]) -> list[Answer]:
         """Every stream to its end, as answers; stops when the client leaves."""
-        work = _folded(self._metered(exchange_of(request), model, streams), len(streams))
+        work = self._folded(exchange_of(request), model, streams)
         return await while_wanted(work, request.receive, self.drain)
 
     async def body_alone(self, exchange: Exchange, call: Call) -> dict[str, Any]:
         """The same for a call that no request waits for."""
-        body = call.body(await _folded(self._metered(exchange, call.model, call.streams), len(call.streams)))
+        body = call.body(await self._folded(exchange, call.model, call.streams))
         if call.keep is not None:
             await call.keep(body)
         return body
@@ -167,13 +167,18 @@ class Service:
         watched = [_watched(stream, self.metrics, model, exchange) for stream in streams]
         return merged(watched, self.limits.concurrent_prompts)
 
-
-async def _folded(events: AsyncGenerator[tuple[int, AnswerEvent], None], number: int) -> list[Answer]:
-    folds = [AnswerFold() for _ in range(number)]
-    async with aclosing(events):
-        async for position, event in events:
-            folds[position].add(event)
-    return [fold.answer() for fold in folds]
+    async def _folded(self, exchange: Exchange, model: str, streams: Sequence[AnswerStream]) -> list[Answer]:
+        folds = [AnswerFold() for _ in streams]
+        if len(folds) == 1:
+            (fold,) = folds
+            async with aclosing(_watched(streams[0], self.metrics, model, exchange)) as events:
+                async for event in events:
+                    fold.add(event)
+        else:
+            async with aclosing(self._metered(exchange, model, streams)) as events:
+                async for position, event in events:
+                    folds[position].add(event)
+        return [fold.answer() for fold in folds]
 
 
 async def _watched(stream: AnswerStream, metrics: Metrics, model: str, exchange: Exchange) -> AnswerStream:

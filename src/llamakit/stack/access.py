@@ -100,8 +100,8 @@ class KeyLimits:
 
     @property
     def any(self) -> bool:
-        """Whether anything is limited."""
-        return bool(self.given())
+        """Whether anything is limited; every request asks."""
+        return self != NO_LIMITS
 
 
 NO_LIMITS = KeyLimits()
