@@ -27,12 +27,14 @@ class Runner:
         self.model = model
         self.cache = cache
         self._scale = model.config.head_dim**-0.5
+        self._memo: dict[object, object] = {}
 
     @torch.inference_mode()
     def hidden(self, pieces: Sequence[Piece]) -> tuple[Tensor, list[int]]:
         """States after the final norm `[N, dim]`, and the first row of each piece; fills the cache."""
         batch = build_batch(pieces, self.cache.block_tokens, self.model.device)
-        attend = PagedAttend(self.cache.keys, self.cache.values, batch.slots_N, batch.attention, self._scale)
+        keys, values = self.cache.keys, self.cache.values
+        attend = PagedAttend(keys, values, batch.slots_N, batch.attention, self._scale, self._memo)
         states = self.model.hidden(batch.ids_N, batch.positions_N, attend, max_position=batch.max_position)
         return states, batch.starts
 

@@ -1,7 +1,7 @@
 """Attention over the paged cache of a whole model, one pool of keys and one of values a layer.
 
-An engine makes a `PagedAttend` once a step and hands it to the model, which calls it once a layer. A fused layer does
-not call it: it takes the pools and tables out of it and runs the layer, attention included, as one kernel.
+An engine makes a `PagedAttend` once a step and hands it to the model, which calls it once a layer. Fused layers do not
+call it: they take the pools and tables out of it and run, attention included, as one kernel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ class PagedAttend:
     """Stores the keys and values of a step's tokens and mixes what each token may see."""
 
     def __init__(
-        self, keys: Sequence[Pool], values: Sequence[Pool], slots_N: Tensor, batch: AttentionBatch, scale: float
+        self,
+        keys: Sequence[Pool],
+        values: Sequence[Pool],
+        slots_N: Tensor,
+        batch: AttentionBatch,
+        scale: float,
+        memo: dict[object, object] | None = None,
     ) -> None:
         self.keys = keys
         """Per layer."""
@@ -27,6 +33,8 @@ class PagedAttend:
         self.slots_N = slots_N
         self.batch = batch
         self.scale = scale
+        self.memo = {} if memo is None else memo
+        """What fused layers remember of these pools from one step to the next."""
         self._step: Step | None = None
         self._kept: tuple[Tensor, ...] = ()
 

@@ -116,3 +116,12 @@ class DecoderLayer(nn.Module):
     def forward(self, layer: int, x_NE: Tensor, rope: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
         x_NE = x_NE + self.self_attn(layer, self.input_layernorm(x_NE), rope, attend)
         return x_NE + self.mlp(self.post_attention_layernorm(x_NE))
+
+
+class Layers(nn.ModuleList):
+    """Decoder layers one after another."""
+
+    def forward(self, x_NE: Tensor, rope: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        for index, layer in enumerate(self):
+            x_NE = layer(index, x_NE, rope, attend)
+        return x_NE

@@ -16,7 +16,7 @@ from llamakit.core.model_config import ModelConfig
 from llamakit.kernels.attention import causal_attention
 from llamakit.kernels.matmul import linear
 from llamakit.kernels.rope import RopeTable, inverse_frequencies
-from llamakit.models.layers import Attend, DecoderLayer, Linear, RMSNorm
+from llamakit.models.layers import Attend, DecoderLayer, Layers, Linear, RMSNorm
 
 
 class Body(nn.Module):
@@ -29,7 +29,7 @@ class Body(nn.Module):
         # The plain constructor would fill the table with noise; readers and `initialize` own the values.
         table = torch.empty(config.vocab_size, config.dim, device=device, dtype=dtype)
         self.embed_tokens = nn.Embedding.from_pretrained(table, freeze=False)
-        self.layers = nn.ModuleList(DecoderLayer(config, device=device, dtype=dtype) for _ in range(config.num_layers))
+        self.layers = Layers(DecoderLayer(config, device=device, dtype=dtype) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps, device=device, dtype=dtype)
 
 
@@ -65,9 +65,7 @@ class Llama(nn.Module):
         """States `[N, dim]` of flat tokens after the final norm."""
         x = self.model.embed_tokens(ids_N)
         rope = self.rope(positions_N, max_position)
-        for index, layer in enumerate(self.model.layers):
-            x = layer(index, x, rope, attend)
-        return self.model.norm(x)
+        return self.model.norm(self.model.layers(x, rope, attend))
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
         """Scores of the next token `[M, vocab]`, float32."""

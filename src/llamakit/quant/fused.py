@@ -1,19 +1,24 @@
-"""Decoder layers that run in one call over a paged cache, or in three: norm to q, k, v; attention; the rest.
+"""Decoder layers as compiled blocks: all of a model in one call over a paged cache, or each in three steps.
 
-`fuse` puts such a layer where a plain one stood, with the same children under the same names. It calls the compiled
-blocks when its parts are plain matrices, dense or packed, on the CPU without gradients; in every other case (an
-adapter in place of a projection, say) the layer runs as it was written. The bits are the same both ways.
+`fuse` puts fused layers where plain ones stood, with the same children under the same names, and a fused row of layers
+where a plain one stood. A layer calls the compiled blocks (norm to q, k, v; attention; the rest) when its parts are
+plain matrices, dense or packed, on the CPU without gradients; in every other case (an adapter in place of a projection,
+say) it runs as it was written. When all layers are of that kind, and keys and values lie in pools, they run as one
+kernel. The bits are the same every way.
 """
 
 from __future__ import annotations
 
+import ctypes
+import operator
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from llamakit.kernels import native
-from llamakit.kernels.cpu.library import Layer, Library, Matrix, dense_matrix
+from llamakit.kernels.attention import Pool
+from llamakit.kernels.cpu.library import Layer, Matrix, Pools, dense_matrix
 from llamakit.kernels.int8_pool import Int8Pool
 from llamakit.kernels.packed import PackedWeight
 from llamakit.kernels.paged import PagedAttend
@@ -53,7 +58,7 @@ class FusedLayer(nn.Module):
         self._seen: list[nn.Module | None] = []
 
     def forward(self, layer: int, x_NE: Tensor, rope: tuple[Tensor, Tensor], attend) -> Tensor:
-        bound = self._bind()
+        bound = self.bind()
         library = native.library()
         if (
             bound is None
@@ -64,10 +69,6 @@ class FusedLayer(nn.Module):
         ):
             return self._plain(layer, x_NE, rope, attend)
         threads = native.num_threads()
-        if isinstance(attend, PagedAttend):
-            out = _run_whole(library, bound, layer, x_NE, rope, attend, threads)
-            if out is not None:
-                return out
         q, k, v = library.attention_inputs(
             x_NE, bound.gains[0], bound.eps[0], bound.attention, rope, bound.head_dim, threads
         )
@@ -83,46 +84,103 @@ class FusedLayer(nn.Module):
         self._seen = []
         return super()._apply(fn, recurse)
 
-    def _bind(self) -> _Bound | None:
+    def bind(self) -> _Bound | None:
+        """What the compiled blocks need of this layer as it is now; None where they cannot run it."""
         # Asked for every layer of every token: looking at the places is all there is time for.
-        seen = self._seen
-        if not seen or any(where.get(name) is not old for (where, name), old in zip(self._places, seen, strict=True)):
+        if not self._seen or [where.get(name) for where, name in self._places] != self._seen:
             self._places = _places(self)
             self._seen = [where.get(name) for where, name in self._places]
             self._bound = _bind(_modules(self), self._plain)
         return self._bound
 
 
-def _run_whole(
-    library: Library,
-    bound: _Bound,
-    layer: int,
-    x_NE: Tensor,
-    rope: tuple[Tensor, Tensor],
-    attend: PagedAttend,
-    threads: int,
-) -> Tensor | None:
-    """The layer as one kernel; None for pools that the kernel does not read."""
-    keys, values = attend.keys[layer], attend.values[layer]
-    if isinstance(keys, Int8Pool) and isinstance(values, Int8Pool):
-        pools, scales = (keys.codes, values.codes), (keys.scales, values.scales)
-    elif isinstance(keys, Tensor) and isinstance(values, Tensor) and native.takes(keys, values):
-        pools, scales = (keys, values), None
-    else:
+class _Run(NamedTuple):
+    """All layers of a model and their pools, as one call wants them."""
+
+    bounds: list[_Bound]
+    layers: ctypes.Array[ctypes._Pointer[Layer]]
+    pools: ctypes.Array[Pools]
+    pool_dtype: torch.dtype
+
+
+class FusedLayers(nn.ModuleList):
+    """Stands where the layers of a model stood."""
+
+    def forward(self, x_NE: Tensor, rope: tuple[Tensor, Tensor], attend) -> Tensor:
+        library = native.library()
+        if (
+            library is not None
+            and isinstance(attend, PagedAttend)
+            and not torch.is_grad_enabled()
+            and not native.is_traced(x_NE)
+        ):
+            run = self._run(attend)
+            if run is not None and x_NE.dtype == run.bounds[0].dtype:
+                step = attend.step(rope)
+                return library.run_layers(x_NE, run.layers, run.pools, run.pool_dtype, step, native.num_threads())
+        for index, layer in enumerate(self):
+            x_NE = layer(index, x_NE, rope, attend)
+        return x_NE
+
+    def _run(self, attend: PagedAttend) -> _Run | None:
+        bounds: list[_Bound] = []
+        for layer in self:
+            if not isinstance(layer, FusedLayer) or layer._forward_hooks or layer._forward_pre_hooks:
+                return None
+            if (bound := layer.bind()) is None:
+                return None
+            bounds.append(bound)
+        found = attend.memo.get(self)
+        if isinstance(found, _Run) and all(map(operator.is_, found.bounds, bounds)):
+            return found
+        run = _prepare(bounds, attend)
+        if run is not None:
+            attend.memo[self] = run
+        return run
+
+
+def _prepare(bounds: list[_Bound], attend: PagedAttend) -> _Run | None:
+    """None for layers or pools that the kernel does not take."""
+    pools = [_pools(bound, *pair) for bound, *pair in zip(bounds, attend.keys, attend.values, strict=True)]
+    first = attend.keys[0]
+    dtype = torch.int8 if isinstance(first, Int8Pool) else first.dtype
+    alike = all(type(pool) is type(first) and _shape(pool) == _shape(first) for pool in (*attend.keys, *attend.values))
+    if None in pools or not alike or len({bound.dtype for bound in bounds}) != 1 or attend.slots_N.dtype != torch.int64:
         return None
+    layers = (ctypes.POINTER(Layer) * len(bounds))(*(ctypes.pointer(bound.layer) for bound in bounds))
+    return _Run(bounds, layers, (Pools * len(pools))(*cast("list[Pools]", pools)), dtype)
+
+
+def _pools(bound: _Bound, keys: Pool, values: Pool) -> Pools | None:
+    """Where a layer's keys and values lie, unless the kernel does not read them there."""
+    tensors: list[Tensor] = []
+    for pool in (keys, values):
+        tensors += [pool.codes, pool.scales] if isinstance(pool, Int8Pool) else [pool]
     heads = bound.layer.k.columns // bound.head_dim, bound.head_dim
-    fitting = pools[0].shape == pools[1].shape and pools[0].shape[2:] == heads and attend.slots_N.dtype == torch.int64
-    if not fitting or not all(pool.is_contiguous() for pool in (*pools, *(scales or ()))):
+    if _shape(keys)[2:] != heads or not all(tensor.is_contiguous() for tensor in tensors):
         return None
-    return library.run_layer(x_NE, bound.layer, attend.step(rope), pools, scales, threads)
+    if isinstance(keys, Int8Pool) and isinstance(values, Int8Pool):
+        k, k_scales, v, v_scales = (tensor.data_ptr() for tensor in tensors)
+        return Pools(k, v, k_scales, v_scales)
+    if len(tensors) == 2 and native.takes(*tensors):
+        return Pools(tensors[0].data_ptr(), tensors[1].data_ptr(), None, None)
+    return None
+
+
+def _shape(pool: Pool) -> tuple[int, ...]:
+    return tuple((pool.codes if isinstance(pool, Int8Pool) else pool).shape)
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Replace every decoder layer of `model` in place by a fused one, and return the model."""
+    """Replace the decoder layers of `model`, and what holds them, in place by fused ones, and return the model."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if not isinstance(child, FusedLayer) and None not in _modules(child):
                 module._modules[name] = FusedLayer(child)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.ModuleList) and len(child) and all(isinstance(each, FusedLayer) for each in child):
+                module._modules[name] = FusedLayers(child)
     return model
 
 

@@ -66,11 +66,11 @@ def tensors(pool: Pool) -> list[torch.Tensor]:
     return [*pool] if isinstance(pool, Int8Pool) else [pool]
 
 
-def count_layers(library: Library, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the layers that run whole from now on."""
-    seen: list[int] = []
-    run = library.run_layer
-    monkeypatch.setattr(library, "run_layer", lambda *args: (seen.append(1), run(*args))[1])
+def count_layers(library: Library, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The layers that run whole from now on."""
+    seen: list[object] = []
+    run = library.run_layers
+    monkeypatch.setattr(library, "run_layers", lambda x, layers, *rest: (seen.extend(layers), run(x, layers, *rest))[1])
     return seen
 
 

@@ -212,10 +212,9 @@ int lk_write_kv_int8(int from, const void* rows, int8_t* pool, float* scales, co
     return LK_OK;
 }
 
-int lk_run_layer(int dtype, int pool_dtype, const lk_layer* layer, const lk_step* step, void* k_pool, void* v_pool,
-                 float* k_scales, float* v_scales, const void* x, void* out, int threads) {
+static int run_layer(int dtype, int pool_dtype, const lk_layer* layer, const lk_pools& pools, const lk_step* step,
+                     const void* x, void* out, int threads) {
     const int64_t tokens = step->tokens, dim = layer->head_dim;
-    if (tokens == 0) return LK_OK;
     const int64_t heads = layer->q.columns / dim, kv_heads = layer->k.columns / dim;
     if (!inside(step->slots, tokens, step->num_blocks * step->block_tokens)) return LK_BAD_SLOT;
     const size_t bytes = dtype == kF32 ? 4 : 2;
@@ -223,8 +222,8 @@ int lk_run_layer(int dtype, int pool_dtype, const lk_layer* layer, const lk_step
     const size_t kv_bytes = static_cast<size_t>(round_up(tokens * layer->k.columns, 64)) * bytes;
     char* q = static_cast<char*>(scratch(kLayer, 2 * (q_bytes + kv_bytes)));
     char *k = q + q_bytes, *v = k + kv_bytes, *mixed = v + kv_bytes;
-    AttentionArgs args{q, k_pool, v_pool, mixed, step->block_tables, step->table_stride, step->block_tokens, heads,
-                       kv_heads, dim, static_cast<Dtype>(dtype), static_cast<Dtype>(pool_dtype), k_scales, v_scales,
+    AttentionArgs args{q, pools.k, pools.v, mixed, step->block_tables, step->table_stride, step->block_tokens, heads,
+                       kv_heads, dim, static_cast<Dtype>(dtype), static_cast<Dtype>(pool_dtype), pools.k_scales, pools.v_scales,
                        step->scale, nullptr, 0, 0};
     std::vector<AttentionTile> tiles;
     const int code =
@@ -233,16 +232,27 @@ int lk_run_layer(int dtype, int pool_dtype, const lk_layer* layer, const lk_step
     lk_attention_inputs(dtype, x, layer->attention_gain, layer->attention_eps, &layer->q, &layer->k, &layer->v, step->cos,
                         step->sin, q, k, v, tokens, dim, threads);
     const Dtype from = static_cast<Dtype>(dtype), to = static_cast<Dtype>(pool_dtype);
-    if (k_scales) {
-        level().write_kv_int8(from, k, static_cast<int8_t*>(k_pool), k_scales, step->slots, tokens, kv_heads, dim, threads);
-        level().write_kv_int8(from, v, static_cast<int8_t*>(v_pool), v_scales, step->slots, tokens, kv_heads, dim, threads);
+    if (pools.k_scales) {
+        level().write_kv_int8(from, k, static_cast<int8_t*>(pools.k), pools.k_scales, step->slots, tokens, kv_heads, dim, threads);
+        level().write_kv_int8(from, v, static_cast<int8_t*>(pools.v), pools.v_scales, step->slots, tokens, kv_heads, dim, threads);
     } else {
-        level().write_kv(from, to, k, k_pool, step->slots, tokens, kv_heads * dim, threads);
-        level().write_kv(from, to, v, v_pool, step->slots, tokens, kv_heads * dim, threads);
+        level().write_kv(from, to, k, pools.k, step->slots, tokens, kv_heads * dim, threads);
+        level().write_kv(from, to, v, pools.v, step->slots, tokens, kv_heads * dim, threads);
     }
     level().attention(args, threads);
     lk_feed_forward(dtype, x, mixed, layer->feed_forward_gain, layer->feed_forward_eps, &layer->o, &layer->gate,
                     &layer->up, &layer->down, out, tokens, threads);
+    return LK_OK;
+}
+
+int lk_run_layers(int dtype, int pool_dtype, const lk_layer* const* layers, const lk_pools* pools, int64_t count,
+                  const lk_step* step, const void* x, void* out, int threads) {
+    if (step->tokens == 0) return LK_OK;
+    for (int64_t i = 0; i < count; ++i) {
+        // A layer reads its input for the last time before it writes its output, so both may be one.
+        const int code = run_layer(dtype, pool_dtype, layers[i], pools[i], step, i ? out : x, out, threads);
+        if (code != LK_OK) return code;
+    }
     return LK_OK;
 }
 

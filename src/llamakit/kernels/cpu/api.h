@@ -14,7 +14,7 @@
 #endif
 
 /* Changes whenever a signature or the meaning of an argument does. */
-#define LK_ABI 5
+#define LK_ABI 6
 
 enum { LK_OK = 0, LK_BAD_SLOT = 1, LK_BAD_BLOCK = 2, LK_BAD_ROW = 3 };
 
@@ -101,11 +101,15 @@ struct lk_step {
     int64_t sequences, table_stride, num_blocks, block_tokens;
     float scale;
 };
-/* out = a whole layer of x over its own pools of dtype `pool_dtype`, or of integers where there are scales. Slots and
- * tables are checked before anything is changed. */
-LK_API int lk_run_layer(int dtype, int pool_dtype, const struct lk_layer* layer, const struct lk_step* step,
-                        void* k_pool, void* v_pool, float* k_scales, float* v_scales, const void* x, void* out,
-                        int threads);
+/* What a layer keeps its keys and values in; the scales are null for floats. */
+struct lk_pools {
+    void *k, *v;
+    float *k_scales, *v_scales;
+};
+/* out = x after `count` whole layers, each over its own pools of dtype `pool_dtype`, or of integers where there are
+ * scales. Slots and tables, the same for all layers, are checked before anything is changed. */
+LK_API int lk_run_layers(int dtype, int pool_dtype, const struct lk_layer* const* layers, const struct lk_pools* pools,
+                         int64_t count, const struct lk_step* step, const void* x, void* out, int threads);
 /* Moves the whole 2 MiB pages of memory that nobody writes into large ones; the bytes moved. */
 LK_API int64_t lk_settle(void* memory, int64_t bytes);
 /* The machine's limits at this level. Unit: 0 float32, 1 bf16, 2 bytes; the operations done, two for each product. */

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ABI = 5
+ABI = 6
 """Must equal LK_ABI in `api.h`."""
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -65,6 +65,12 @@ class Step(Structure):
     )
 
 
+class Pools(Structure):
+    """Where a layer keeps its keys and values (`lk_pools`); whoever makes one keeps its tensors alive."""
+
+    _fields_ = tuple((name, c_void_p) for name in ("k", "v", "k_scales", "v_scales"))
+
+
 def dense_matrix(weight_NK: Tensor) -> Matrix:
     """A float weight whose rows are whole, perhaps strided."""
     columns, depth = weight_NK.shape
@@ -96,7 +102,10 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "lk_write_kv": (c_int, [c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int]),
     "lk_attention_int8": (c_int, [c_int, *[c_void_p] * 9, *[c_int64] * 7, c_float, c_int]),
     "lk_write_kv_int8": (c_int, [c_int, *[c_void_p] * 4, *[c_int64] * 4, c_int]),
-    "lk_run_layer": (c_int, [c_int, c_int, POINTER(Layer), POINTER(Step), *[c_void_p] * 6, c_int]),
+    "lk_run_layers": (
+        c_int,
+        [c_int, c_int, POINTER(POINTER(Layer)), POINTER(Pools), c_int64, POINTER(Step), c_void_p, c_void_p, c_int],
+    ),
     "lk_settle": (c_int64, [c_void_p, c_int64]),
     "lk_work": (c_int64, [c_int, c_int64]),
     "lk_read": (c_int64, [c_void_p, c_int64, c_int]),
@@ -369,30 +378,28 @@ class Library:
             )
         return out
 
-    def run_layer(
+    def run_layers(
         self,
         x_NE: Tensor,
-        layer: Layer,
+        layers: ctypes.Array[ctypes._Pointer[Layer]],
+        pools: ctypes.Array[Pools],
+        pool_dtype: torch.dtype,
         step: Step,
-        pools: tuple[Tensor, Tensor],
-        scales: tuple[Tensor, Tensor] | None,
         threads: int,
     ) -> Tensor:
-        """A whole decoder layer over its pools of keys and values, which it fills.
+        """Whole decoder layers, one after another, each over its pools of keys and values, which it fills.
 
         IndexError, with nothing changed, when a slot or a table leaves the pools.
         """
         x_NE = x_NE.contiguous()
         out = torch.empty_like(x_NE)
-        code = self._lib.lk_run_layer(
+        code = self._lib.lk_run_layers(
             DTYPES[x_NE.dtype],
-            0 if scales else DTYPES[pools[0].dtype],
-            byref(layer),
+            DTYPES.get(pool_dtype, 0),  # scales tell integers
+            layers,
+            pools,
+            len(layers),
             byref(step),
-            pools[0].data_ptr(),
-            pools[1].data_ptr(),
-            scales[0].data_ptr() if scales else None,
-            scales[1].data_ptr() if scales else None,
             x_NE.data_ptr(),
             out.data_ptr(),
             threads,
