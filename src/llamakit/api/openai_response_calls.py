@@ -6,7 +6,7 @@ Knows items and events of single calls; the order in which a response has them i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -163,6 +163,28 @@ def as_begun(item: Mapping[str, Any]) -> dict[str, Any]:
     if "status" in made:
         made["status"] = "in_progress"
     return made
+
+
+def shown_result(offered: Offered, result: HostedResult, include: Collection[str]) -> dict[str, Any]:
+    """What the item of a call shows of its result: some only when the request included it."""
+    fields = dict(result.fields)
+    fault = fields.get("error")
+    match offered.kind:
+        case "mcp":
+            if isinstance(fault, str):  # of this side; the server's own has the protocol's form already
+                fault = {"type": "mcp_protocol_error", "code": -32000, "message": fault}
+            return {"output": None if result.is_failed else result.output, "error": fault}
+        case "image_generation":
+            fields.pop("usage", None)
+            if isinstance(fault, str):
+                fields["error"] = {"type": "tool_error", "code": None, "message": fault, "param": None}
+        case "file_search" if "file_search_call.results" not in include:
+            fields.pop("results", None)
+        case "code_interpreter" if "code_interpreter_call.outputs" not in include:
+            fields.pop("outputs", None)
+        case "web_search" if "web_search_call.action.sources" not in include and "action" in fields:
+            fields["action"] = {name: value for name, value in fields["action"].items() if name != "sources"}
+    return fields
 
 
 def gave(call: Mapping[str, Any], offered: Offered, result: HostedResult) -> dict[str, Any] | None:

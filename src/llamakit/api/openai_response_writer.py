@@ -24,6 +24,7 @@ from llamakit.api.openai_response_calls import (
     gave,
     gave_events,
     is_late,
+    shown_result,
     written,
 )
 from llamakit.api.openai_response_items import item_id_of, output_text
@@ -192,7 +193,9 @@ class ResponseWriter:
         if given is not None:
             yield from self._give(made, item, given, result)
             return
-        item.update(self._shown(made, result))
+        item.update(shown_result(made.offered, result, self._include))
+        if made.offered.kind == "image_generation":
+            self._image_usage.append(result.fields.get("usage") or {})
         item["status"] = "failed" if result.is_failed else "completed"
         self._citations |= result.citations
         if made.offered.kind == "mcp" and result.is_failed:
@@ -378,25 +381,6 @@ class ResponseWriter:
             is_known = opened.name in self._offered
             self._calls.append(MadeCall(call=call, offered=offered, is_known=is_known, position=opened.position))
 
-    def _shown(self, made: MadeCall, result: HostedResult) -> dict[str, Any]:
-        """What the item of a call shows of its result: some only when the request included it."""
-        fields = dict(result.fields)
-        match made.offered.kind:
-            case "mcp":
-                output = None if result.is_failed else result.output
-                return {"output": output, "error": _mcp_fault(fields.get("error"))}
-            case "image_generation":
-                self._image_usage.append(fields.pop("usage", None) or {})
-                if isinstance(fault := fields.get("error"), str):
-                    fields["error"] = {"type": "tool_error", "code": None, "message": fault, "param": None}
-            case "file_search" if "file_search_call.results" not in self._include:
-                fields.pop("results", None)
-            case "code_interpreter" if "code_interpreter_call.outputs" not in self._include:
-                fields.pop("outputs", None)
-            case "web_search" if "web_search_call.action.sources" not in self._include and "action" in fields:
-                fields["action"] = {name: value for name, value in fields["action"].items() if name != "sources"}
-        return fields
-
     def _stage(self, made: MadeCall, stage: str) -> Event:
         item = self._output[made.position]
         kind = f"response.{item['type']}.{stage}"
@@ -404,11 +388,6 @@ class ResponseWriter:
 
     def _part_event(self, kind: str, opened: _Open, **fields: Any) -> Event:
         return _at(kind, opened, content_index=0, **fields)
-
-
-def _mcp_fault(fault: Any) -> Any:
-    """A fault of this side of a server's call, in the protocol's form; the server's own as it is."""
-    return {"type": "mcp_protocol_error", "code": -32000, "message": fault} if isinstance(fault, str) else fault
 
 
 def cut_status(item: Mapping[str, Any]) -> str:

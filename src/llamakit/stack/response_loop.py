@@ -189,23 +189,10 @@ class ResponseLoop:
         for event in self._begin():
             yield event
         fold = AnswerFold()
-        held: list[AnswerEvent] = []
-        async for said in answer:
+        async for said in answer if self._moderator is None else self._moderator.watched(answer):
             fold.add(said)
-            if self._moderator is not None and self._moderator.holds_back:
-                held.append(said)
-                continue
             for event in self.writer.push(said):
                 yield event
-        if self._moderator is not None:
-            self._moderator.said(fold.answer().text)
-        if held and self._moderator is not None:
-            held = await self._moderator.judged(held, fold.answer().text)
-            fold = AnswerFold()
-            for said in held:
-                fold.add(said)
-                for event in self.writer.push(said):
-                    yield event
         calls = self.writer.take_calls()
         self._made |= {made.call.id: made for made in calls}
         whole = fold.answer()

@@ -6,13 +6,13 @@ judged; what cannot be judged does not pass.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 from llamakit.api.moderations import WireModerationRequest
 from llamakit.api.openai_response_options import ModerationOptions
 from llamakit.core.errors import InvalidRequest, LlamakitError, NotFound, UnknownModel
-from llamakit.core.messages import AnswerEvent, Done, Finish, Message
+from llamakit.core.messages import AnswerEvent, AnswerFold, Done, Finish, Message
 
 Judge = Callable[[str, WireModerationRequest], Awaitable[dict[str, Any]]]
 """Judges texts on behalf of an owner: a result for each."""
@@ -30,33 +30,37 @@ class ResponseModerator:
         self._texts: list[str] = []
         self._found: dict[str, dict[str, Any]] = {"input": _NOTHING, "output": _NOTHING}
 
-    @property
-    def holds_back(self) -> bool:
-        """Whether an answer is shown only once it is judged."""
-        return self._blocks("output")
-
     async def passes_input(self, messages: Sequence[Message]) -> bool:
         """Judge what was said since the last answer; False where it is not to be answered."""
         said: list[str] = []
         for message in reversed(messages):
             if message.role == "assistant":
                 break
-            said.append(message.text)
+            if message.role != "system":
+                said.append(message.text)
         return await self._passes("input", "\n".join(reversed([text for text in said if text])))
 
-    async def judged(self, events: list[AnswerEvent], text: str) -> list[AnswerEvent]:
-        """A turn that was held back: as it is, or without its words and calls."""
-        if await self._passes("output", text):
-            return events
-        return [Finish(reason="content_filter"), *(event for event in events if isinstance(event, Done))]
-
-    def said(self, text: str) -> None:
-        """A turn that was shown."""
+    async def watched(self, answer: AsyncIterator[AnswerEvent]) -> AsyncIterator[AnswerEvent]:
+        """A turn of the model as it may be shown: as it comes, or held back until it was judged."""
+        fold = AnswerFold()
+        held: list[AnswerEvent] = []
+        is_held = self._blocks("output")
+        async for event in answer:
+            fold.add(event)
+            if is_held:
+                held.append(event)
+            else:
+                yield event
+        text = fold.answer().text
         self._texts.append(text)
+        if is_held and not await self._passes("output", text):
+            held = [Finish(reason="content_filter"), *(event for event in held if isinstance(event, Done))]
+        for event in held:
+            yield event
 
     async def finish(self) -> dict[str, Any]:
         """What was found, for the resource."""
-        if not self.holds_back:
+        if not self._blocks("output"):
             await self._passes("output", "\n".join(text for text in self._texts if text))
         return dict(self._found)
 
