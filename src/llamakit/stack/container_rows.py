@@ -1,16 +1,11 @@
 """Containers of the code interpreter as rows, their files as contents beside them.
 
-Everything survives the server, and several servers on one database see the same containers: who runs code in one
-holds a lease on it, which ends by itself should its server be killed. A container that was not used for its time has
-expired: its files are gone, and what is known of it stays for a day. Knows no sandbox and no wire.
+Everything survives the server, and several servers on one database see the same containers. One that was not used for
+its time has expired: its files are gone, and what is known of it stays for a day. Knows no sandbox and no wire.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import random
-import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +13,8 @@ from typing import Any, Literal
 
 from llamakit.api.containers import MAX_FILES, KeptContainer, KeptFile
 from llamakit.api.openai_lists import PageQuery
-from llamakit.core.errors import Conflict, InvalidRequest, LlamakitError, NotFound, Overloaded
+from llamakit.core.errors import Conflict, InvalidRequest, NotFound, Overloaded
+from llamakit.stack.container_leases import LIVING, ContainerLeases
 from llamakit.stack.storage import Storage
 from llamakit.storage.ids import CONTAINER, IdKind
 from llamakit.storage.sql import Executor, Row, Statement
@@ -26,15 +22,9 @@ from llamakit.storage.tables import Table, create_owned, stamp
 
 MOST, MOST_OF_ONE, MOST_BYTES = 1024, 32, 4 << 30
 """Containers in use of all owners and of one, and bytes of all files together."""
-LEASE_S = 10.0
-"""How long a server that was killed keeps others from a container that it ran code in."""
 KNOWN_S = 86_400.0
 """How long an expired container is told of."""
 EXPIRED_AT_ONCE = 1000
-_RENEWALS = 4
-"""Times a lease is renewed in the time it lasts."""
-_LOOKS_S = (0.02, 0.2)
-"""Seconds between two looks whether a container is free, at first and later."""
 
 CONTAINER_FILE = IdKind("cfile_", "file of this container")
 CONTAINERS = Table(
@@ -43,8 +33,6 @@ CONTAINERS = Table(
     ids=CONTAINER,
 )
 FILES = Table("container_files", ("container", "name", "digest", "size", "source"), ids=CONTAINER_FILE)
-# What a condition on one container begins with; ?3 is now.
-_LIVING = "owner = ?1 AND id = ?2 AND is_expired = 0 AND (active_ns + idle_ns >= ?3 OR lease_until_ns >= ?3)"
 
 
 async def create_containers(transaction: Executor) -> None:
@@ -81,6 +69,7 @@ class ContainerRows:
     def __init__(self, storage: Storage, *, clock: Callable[[], float] = time.time) -> None:
         self._storage = storage
         self._clock = clock
+        self._leases = ContainerLeases(storage, self._now)
 
     async def create(
         self, owner: str, *, name: str, memory_bytes: int, idle_s: float, files: Mapping[str, bytes], most_bytes: int
@@ -158,21 +147,11 @@ class ContainerRows:
     async def hold(self, owner: str, id: str, *, wait_s: float) -> AsyncGenerator[HeldContainer, None]:
         """A container for oneself on all servers of the database; `Overloaded` where others hold it for too long."""
         CONTAINER.check(id)
-        lease = secrets.token_hex(16)
-        await self._take(owner, id, lease, wait_s)
-        renewing = asyncio.create_task(self._renew(owner, id, lease), name=f"lease on {id}")
-        try:
+        async with self._leases.taken(owner, id, wait_s, self._living) as lease:
             rows = await FILES.of(await self._storage.database(), owner).find({"container": id})
             blobs = await self._storage.blobs()
             given = {row["name"]: (row["digest"], await blobs.read(row["digest"])) for row in rows}
             yield HeldContainer(self, await self.get(owner, id), owner, lease, given)
-        finally:
-            renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewing
-            # Where it cannot be given back, the lease ends by itself.
-            with contextlib.suppress(LlamakitError):
-                await asyncio.shield(self._release(owner, id, lease))
 
     async def expire(self) -> int:
         """Take the files from the containers of everybody that nobody used in their time; how many."""
@@ -247,58 +226,9 @@ class ContainerRows:
             )
         return [*statements, *_room(owner, id, most_bytes)] if statements else []
 
-    async def _take(self, owner: str, id: str, lease: str, wait_s: float) -> None:
-        """Wait for the lease on a container."""
-        loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + wait_s, _LOOKS_S[0]
-        database = await self._storage.database()
-        while True:
-            now = self._now()
-            taken = await database.execute(
-                "UPDATE containers SET lease = ?4, lease_until_ns = ?5, active_ns = ?3 "
-                f"WHERE {_LIVING} AND (lease IS NULL OR lease_until_ns < ?3)",
-                owner,
-                id,
-                now,
-                lease,
-                now + int(LEASE_S * 1e9),
-            )
-            if taken:
-                return
-            await self._living(owner, id)
-            if loop.time() > deadline:
-                raise Overloaded(f"other code has run in {id} for {wait_s:g} s; try again later", retry_after_s=10.0)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, _LOOKS_S[1])
-
-    async def _renew(self, owner: str, id: str, lease: str) -> None:
-        """Keep a lease until cancelled; where it cannot be kept, the end of the run finds out."""
-        database = await self._storage.database()
-        while True:
-            await asyncio.sleep(LEASE_S / _RENEWALS)
-            with contextlib.suppress(LlamakitError):
-                await database.execute(
-                    "UPDATE containers SET lease_until_ns = ?4 WHERE owner = ?1 AND id = ?2 AND lease = ?3",
-                    owner,
-                    id,
-                    lease,
-                    self._now() + int(LEASE_S * 1e9),
-                )
-
-    async def _release(self, owner: str, id: str, lease: str) -> None:
-        database = await self._storage.database()
-        await database.execute(
-            "UPDATE containers SET lease = NULL, lease_until_ns = 0, active_ns = ?4 "
-            "WHERE owner = ?1 AND id = ?2 AND lease = ?3",
-            owner,
-            id,
-            lease,
-            self._now(),
-        )
-
     def _using(self, owner: str, id: str) -> Statement:
         """The statement that counts as a use, and stops a batch where the container has expired."""
-        sql = f"UPDATE containers SET active_ns = ?3 WHERE {_LIVING}"
+        sql = f"UPDATE containers SET active_ns = ?3 WHERE {LIVING}"
         return Statement(sql, (owner, id, self._now()), expect=1, otherwise=_expired(id))
 
     async def _living(self, owner: str, id: str) -> None:

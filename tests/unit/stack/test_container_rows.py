@@ -11,8 +11,9 @@ from tests.tiny import FakeClock
 
 from llamakit.api.openai_lists import PageQuery
 from llamakit.core.errors import Conflict, InvalidRequest, NotFound, Overloaded
-from llamakit.stack import container_rows
-from llamakit.stack.container_rows import LEASE_S, ContainerRows
+from llamakit.stack import container_leases, container_rows
+from llamakit.stack.container_leases import LEASE_S
+from llamakit.stack.container_rows import ContainerRows
 from llamakit.stack.housekeeping import Housekeeping
 from llamakit.stack.schema import STEPS
 from llamakit.stack.storage import Storage
@@ -95,9 +96,9 @@ async def test_the_lease_of_a_server_that_was_killed_ends(target):
     clock.advance(1e9)
     async with server(target, clock) as (killed, _), server(target, clock) as (other, _):
         id = await create(killed)
-        await killed._take("ann", id, "a lease that nobody gives back", 1.0)
+        await killed._leases.take("ann", id, "a lease that nobody gives back", 1.0, killed._living)
         with pytest.raises(Overloaded):
-            await other._take("ann", id, "mine", 0.05)
+            await other._leases.take("ann", id, "mine", 0.05, other._living)
         clock.advance(LEASE_S + 1)
         async with other.hold("ann", id, wait_s=0.05) as held:
             await held.keep({"a": b"1"}, [], most_bytes=ROOM)
@@ -109,7 +110,7 @@ async def test_the_lease_of_a_server_that_was_killed_ends(target):
 
 
 async def test_a_lease_is_renewed_as_long_as_the_code_runs(target, monkeypatch):
-    monkeypatch.setattr(container_rows, "LEASE_S", 0.4)
+    monkeypatch.setattr(container_leases, "LEASE_S", 0.4)
     async with server(target) as (first, _), server(target) as (second, _):
         id = await create(first)
         async with first.hold("ann", id, wait_s=1) as held:
