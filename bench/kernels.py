@@ -28,12 +28,15 @@ from torch.nn import functional as F
 from llamakit.kernels import native
 from llamakit.kernels.activation import swiglu
 from llamakit.kernels.attention import AttentionBatch, paged_attention
+from llamakit.kernels.grouped import GroupedWeight, grouped_linear
 from llamakit.kernels.int8_pool import Int8Pool, pool_block_bytes, round_heads
 from llamakit.kernels.matmul import linear
 from llamakit.kernels.norm import rms_norm
 from llamakit.kernels.packed import Bits, PackedWeight, activations, packed_linear, packed_shapes, rotation_block
 
-KERNELS = ("int4", "int8", "bf16", "attention", "rows")
+GROUPED: dict[str, tuple[Bits, bool]] = {"q4_0": (4, False), "q4_k": (4, True), "q8_0": (8, False)}
+"""Weights as files store them: bits, and whether groups have minima."""
+KERNELS = ("int4", "int8", *GROUPED, "bf16", "attention", "rows")
 UNITS = ("float", "half", "byte")
 _ROTATE_BYTES = 256 << 20
 _TARGET_S = 0.03
@@ -192,6 +195,9 @@ def cases(shape: Shape, counts: list[int], only: list[str], levels: list[str], *
         for bits in (4, 8):
             if f"int{bits}" in only:
                 yield from packed_cases(name, columns, depth, bits, counts, levels, with_torch=with_torch)
+        for form in GROUPED:
+            if form in only:
+                yield from grouped_cases(name, columns, depth, form, counts, levels)
         if "bf16" in only:
             yield from dense_cases(name, columns, depth, counts, levels, with_torch=with_torch)
     if "attention" in only:
@@ -256,6 +262,40 @@ def copy_of(weight: PackedWeight) -> PackedWeight:
     return PackedWeight(
         weight.codes.clone(), multipliers, weight.scales.clone(), weight.columns, weight.depth, weight.rotation
     )
+
+
+def grouped_cases(
+    name: str, columns: int, depth: int, form: str, counts: list[int], levels: list[str]
+) -> Iterator[Case]:
+    """Products with weights that have a scale for every 32 values, beside our own format of as many bits."""
+    bits, minima = GROUPED[form]
+    groups = columns * depth // 32
+    codes = torch.randint(0, 256, (groups * 4 * bits,), dtype=torch.uint8)
+    scales = (torch.rand(groups) * 1e-3).half()
+    parts = codes, scales, scales if minima else None
+    packed = random_packed(columns, depth, bits)
+    copies = max(2, _ROTATE_BYTES // packed.num_bytes)
+    weights = [
+        GroupedWeight(*(None if t is None else t.clone() for t in parts), columns, depth, bits)  # type: ignore[arg-type]
+        for _ in range(copies)
+    ]
+    own = [packed] + [copy_of(packed) for _ in range(copies - 1)]
+    for rows in counts:
+        x = torch.randn(rows, depth, dtype=torch.bfloat16)
+        contenders = {
+            f"ours {level}": at(level, lambda i, x=x: grouped_linear(x, weights[i % copies])) for level in levels
+        }
+        contenders |= {
+            f"our int{bits} {level}": at(level, lambda i, x=x: packed_linear(x, own[i % copies])) for level in levels
+        }
+        yield Case(
+            name=f"{form} {name} {columns}x{depth}",
+            rows=rows,
+            operations=2.0 * rows * columns * depth,
+            bytes=weights[0].num_bytes,
+            unit="byte",
+            contenders=contenders,
+        )
 
 
 def _prepack_bytes(columns: int, depth: int) -> tuple[Tensor, Tensor, Tensor]:

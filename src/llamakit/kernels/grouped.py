@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from llamakit.kernels import native
-from llamakit.kernels.cpu.build import library_name
-from llamakit.kernels.cpu.grouped_library import GroupedLibrary, GroupedMatrix
+from llamakit.kernels.cpu.library import Matrix
 from llamakit.kernels.packed import Bits, rotate
 
 GROUP = 32
@@ -45,7 +44,7 @@ class GroupedWeight:
     bits: Bits
     rotation: int = 0
     """Block of the normalised Hadamard rotation that activations go through first (a power of two); 0 for none."""
-    matrix: GroupedMatrix = field(init=False, repr=False)
+    matrix: Matrix = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         tensors = [t for t in (self.codes, self.scales, self.minima) if t is not None]
@@ -60,8 +59,9 @@ class GroupedWeight:
         wanted = [groups * GROUP * self.bits // 8] + [groups] * (len(tensors) - 1)
         if [t.numel() for t in tensors] != wanted:
             raise ValueError(f"a grouped [{self.columns}, {self.depth}] wants {wanted} elements")
-        pointers = [None if t is None else t.data_ptr() for t in (self.codes, self.scales, self.minima)]
-        matrix = GroupedMatrix(*pointers, self.columns, self.depth, self.rotation, self.bits)
+        halves, minima = self.scales.data_ptr(), None if self.minima is None else self.minima.data_ptr()
+        sizes = self.columns, self.depth, self.rotation
+        matrix = Matrix(None, 0, self.codes.data_ptr(), None, None, *sizes, halves, minima, self.bits)
         object.__setattr__(self, "matrix", matrix)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -135,9 +135,9 @@ def _padded(rows: Tensor) -> Tensor:
 
 def unpack_grouped_rows(weight: GroupedWeight, rows_N: Tensor, dtype: torch.dtype) -> Tensor:
     """Rows of the matrix `[..., depth]` as floats; for embeddings."""
-    library = _library()
+    library = native.library()
     if library is not None and dtype in native.DTYPES:
-        return library.rows(weight.matrix, rows_N, dtype, native.num_threads())
+        return library.unpack_rows(weight.matrix, rows_N, dtype, native.num_threads())
     return weight.values(rows_N).to(dtype)
 
 
@@ -151,7 +151,7 @@ def grouped_linear(x: Tensor, weight: GroupedWeight) -> Tensor:
         return torch.ops.llamakit.grouped_linear(x, *parts)
     if x.shape[-1] != weight.depth:
         raise ValueError(f"a grouped weight of depth {weight.depth} cannot take rows of {x.shape[-1]} values")
-    library = _library()
+    library = native.library()
     if library is not None and native.takes(x):
         return library.linear(x, weight.matrix, native.num_threads())
     rows, values = _rounded(x.reshape(-1, weight.depth), weight.rotation), weight.values()
@@ -171,25 +171,9 @@ def _rounded(x_MK: Tensor, rotation: int) -> Tensor:
     return (codes * torch.where(high.isfinite(), high / 127.0, torch.nan)).view(wide.shape)
 
 
-_opened: dict[str, GroupedLibrary | None] = {}
-
-
-def _library() -> GroupedLibrary | None:
-    """The compiled kernels at the level that runs; None where the references run."""
-    if native.library() is None:
-        return None
-    level = native.level()
-    if level not in _opened:
-        try:
-            _opened[level] = GroupedLibrary(native.HERE / library_name(), level)
-        except OSError:  # `native` has loaded the same file, so it is one from before these kernels.
-            _opened[level] = None
-    return _opened[level]
-
-
 def has_kernels() -> bool:
     """Whether compiled kernels run products with grouped weights; the reference is for tests and rare processors."""
-    return _library() is not None
+    return native.library() is not None
 
 
 @torch.library.custom_op("llamakit::grouped_linear", mutates_args=())

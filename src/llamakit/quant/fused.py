@@ -2,7 +2,7 @@
 
 `fuse` puts fused layers where plain ones stood, with the same children under the same names, and a fused row of layers
 where a plain one stood. A layer calls the compiled blocks (norm to q, k, v; attention; the rest) when its parts are
-plain matrices, dense or packed, on the CPU without gradients; in every other case (an adapter in place of a projection,
+plain matrices of any kind, on the CPU without gradients; in every other case (an adapter in place of a projection,
 say) it runs as it was written. When all layers are of that kind, and keys and values lie in pools, they run as one
 kernel. The bits are the same every way.
 """
@@ -19,10 +19,14 @@ from torch import Tensor, nn
 from llamakit.kernels import native
 from llamakit.kernels.attention import Pool
 from llamakit.kernels.cpu.library import Layer, Matrix, Pools, dense_matrix
+from llamakit.kernels.grouped import GroupedWeight
 from llamakit.kernels.int8_pool import Int8Pool
 from llamakit.kernels.packed import PackedWeight
 from llamakit.kernels.paged import PagedAttend
+from llamakit.quant.grouped import GroupedLinear
 from llamakit.quant.linear import QuantizedLinear
+
+Weight = Tensor | PackedWeight | GroupedWeight
 
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 _FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
@@ -208,7 +212,7 @@ def _bind(modules: list[nn.Module | None], layer: nn.Module) -> _Bound | None:
     weights = [_plain_weight(part) for part in parts]
     if len(parts) != len(modules) or any(weight is None for weight in weights):
         return None
-    gains, matrices = cast("list[Tensor]", weights[:2]), cast("list[Tensor | PackedWeight]", weights[2:])
+    gains, matrices = cast("list[Tensor]", weights[:2]), cast("list[Weight]", weights[2:])
     dtype = gains[0].dtype
     dense = [weight for weight in matrices if isinstance(weight, Tensor)]
     on_cpu = all(weight.device.type == "cpu" for weight in (*gains, *matrices))
@@ -216,7 +220,7 @@ def _bind(modules: list[nn.Module | None], layer: nn.Module) -> _Bound | None:
     together = all(len({_kind(weight) for weight in group}) == 1 for group in (matrices[:3], matrices[4:6]))
     if not (on_cpu and alike and together and dtype in native.DTYPES):
         return None
-    q, k, v, o, gate, up, down = (w.matrix if isinstance(w, PackedWeight) else dense_matrix(w) for w in matrices)
+    q, k, v, o, gate, up, down = (dense_matrix(w) if isinstance(w, Tensor) else w.matrix for w in matrices)
     head_dim = cast(int, layer.get_submodule("self_attn").head_dim)
     eps = cast(float, parts[0].eps), cast(float, parts[1].eps)
     return _Bound(
@@ -231,7 +235,7 @@ def _bind(modules: list[nn.Module | None], layer: nn.Module) -> _Bound | None:
     )
 
 
-def _plain_weight(module: nn.Module) -> Tensor | PackedWeight | None:
+def _plain_weight(module: nn.Module) -> Weight | None:
     """The weight of a module that is nothing but that weight."""
     hooked = module._forward_hooks or module._forward_pre_hooks
     if hooked or module._modules or not set(module._parameters) <= {"weight", "bias"}:
@@ -240,9 +244,16 @@ def _plain_weight(module: nn.Module) -> Tensor | PackedWeight | None:
         return None
     if isinstance(module, QuantizedLinear):
         return module.weight if module.bias is None else None
+    if isinstance(module, GroupedLinear):
+        return module.weight
     weight = module._parameters.get("weight")
     return None if weight is None else weight.detach()
 
 
-def _kind(weight: Tensor | PackedWeight) -> tuple[int, int]:
-    return (0, 0) if isinstance(weight, Tensor) else (weight.bits, weight.rotation)
+def _kind(weight: Weight) -> tuple[str, int, int]:
+    """Weights of one kind read the same activations."""
+    if isinstance(weight, Tensor):
+        return "dense", 0, 0
+    if isinstance(weight, GroupedWeight):
+        return "grouped", 0, weight.rotation
+    return "packed", weight.bits, weight.rotation

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from tests.tiny import tiny_llama
+from tests.unit.quant.stored import FORMS, store
 from torch import Tensor, nn
 
 from llamakit.kernels import native
@@ -51,6 +52,36 @@ def test_fused_layers_have_the_bits_of_plain_ones(
     for count in (1, 3, 17, 33, 66):
         assert torch.equal(fused(ids[:, :count]), plain(ids[:, :count]))
     assert len(seen) == 2 * 5
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_layers_over_stored_weights_are_fused_with_the_same_bits(
+    level: Library, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, form: str
+) -> None:
+    plain = store(tiny_llama(dtype=dtype), form)
+    fused = fuse(copy.deepcopy(plain))
+    ids = torch.arange(66)[None] * 7 % 320
+    seen = calls(monkeypatch)
+    for count in (1, 3, 17, 33, 66):
+        assert torch.equal(fused(ids[:, :count]), plain(ids[:, :count]))
+    assert len(seen) == 2 * 5
+
+
+@torch.no_grad()
+def test_weights_of_two_kinds_are_not_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    if native.library() is None:
+        pytest.skip("no compiled kernels here")
+    plain = tiny_llama()
+    store(plain.get_submodule("model.layers.1.mlp"), "q8_0")
+    q, ids = plain.get_submodule("model.layers.0.self_attn"), torch.arange(5)[None]
+    quantize(q, "int8")
+    q.k_proj = store(tiny_llama(), "q4_0").get_submodule("model.layers.0.self_attn.k_proj")  # type: ignore[assignment]
+    fused = fuse(copy.deepcopy(plain))
+    seen = calls(monkeypatch)
+    assert torch.equal(fused(ids), plain(ids))
+    assert len(seen) == 1  # the layer whose feed-forward matrices are of one kind, beside float projections
 
 
 @torch.no_grad()

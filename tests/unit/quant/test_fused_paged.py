@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from tests.tiny import tiny_llama
+from tests.unit.quant.stored import FORMS, store
 
 from llamakit.kernels import native
 from llamakit.kernels.attention import AttentionBatch, Pool
@@ -74,7 +75,7 @@ def count_layers(library: Library, monkeypatch: pytest.MonkeyPatch) -> list[obje
     return seen
 
 
-@pytest.mark.parametrize("scheme", [None, "int8", "int4"])
+@pytest.mark.parametrize("scheme", [None, "int8", "int4", "q4_k", "q8_0"])
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "float32 over bfloat16", "int8"])
 @torch.no_grad()
 def test_whole_layers_have_the_bits_of_plain_ones(
@@ -83,7 +84,9 @@ def test_whole_layers_have_the_bits_of_plain_ones(
     dtype = torch.bfloat16 if kind in ("bfloat16", "int8") else torch.float32
     make = integers if kind == "int8" else floats(torch.float32 if kind == "float32" else torch.bfloat16)
     plain = tiny_llama(dtype=dtype, sharpness=3.0)
-    if scheme:
+    if scheme in FORMS:
+        store(plain, scheme)
+    elif scheme:
         quantize(plain, scheme)
     fused = fuse(copy.deepcopy(plain))
     assert isinstance(fused, Llama)

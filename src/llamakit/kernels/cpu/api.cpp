@@ -41,8 +41,9 @@ const Level& level() {
 }
 
 Matrix matrix(const lk_matrix& m) {
-    const Kind kind = m.dense ? Kind::kDense : m.multipliers ? Kind::kNibbles : Kind::kBytes;
-    return {kind, m.dense, m.stride, m.codes, m.multipliers, m.scales, m.columns, m.depth, m.rotation};
+    const Kind kind = m.dense ? Kind::kDense : m.halves ? Kind::kGrouped : m.multipliers ? Kind::kNibbles : Kind::kBytes;
+    return {kind,      m.dense, m.stride,   m.codes,  m.multipliers, m.scales,
+            m.columns, m.depth, m.rotation, m.halves, m.minima,      m.bits};
 }
 
 Table table(const lk_table& t) { return {matrix(t.coarse), t.rows, t.scales}; }

@@ -14,7 +14,7 @@
 #endif
 
 /* Changes whenever a signature or the meaning of an argument does. */
-#define LK_ABI 6
+#define LK_ABI 7
 
 enum { LK_OK = 0, LK_BAD_SLOT = 1, LK_BAD_BLOCK = 2, LK_BAD_ROW = 3 };
 
@@ -25,7 +25,8 @@ LK_API const char* lk_levels(void);
 LK_API int lk_select(const char* level);
 
 /* A weight. Packed: kernels/packed.py describes codes, multipliers (null for bytes), scales and rotation, and `dense`
- * is null. Dense: rows of `depth` values of the activations' dtype, `stride` apart, and all others are null or 0. */
+ * is null. Grouped: kernels/grouped.py describes codes, halves, minima (null for none) and rotation. Dense: rows of
+ * `depth` values of the activations' dtype, `stride` apart. All others are null or 0. */
 struct lk_matrix {
     const void* dense;
     int64_t stride;
@@ -33,6 +34,8 @@ struct lk_matrix {
     const int8_t* multipliers;
     const float* scales;
     int64_t columns, depth, rotation;
+    const uint16_t *halves, *minima;
+    int bits; /* of a grouped weight */
 };
 /* out[rows][columns] = x[rows][depth] * weight^T */
 LK_API void lk_linear(int dtype, const void* x, const struct lk_matrix* weight, void* out, int64_t rows, int threads);

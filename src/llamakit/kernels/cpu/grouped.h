@@ -4,7 +4,6 @@
 // float32 from the first to the last, so a row has the same bits whatever stands beside it and however many threads run.
 #pragma once
 #include "activations.h"
-#include "grouped_level.h"
 #include "ints.h"
 
 namespace llamakit::LEVEL {
@@ -16,7 +15,7 @@ struct GroupedRows {
     int8_t* codes;    // [place][32]
     float* scales;    // [place]: value = scale * code
     float* offsets;   // [place]: -scale * sum of the codes, what a minimum is multiplied with
-    int32_t* starts;  // [place]: what the sum of products starts from, see `kWholeBits`
+    int32_t* starts[2];  // [place]: what the sum of products starts from, see `kWholeBits`; of nibbles, of bytes
     int64_t rows, groups;
     int64_t row_stride, group_stride;  // in places; inside a block of 16 rows
     int64_t block_stride;
@@ -35,11 +34,9 @@ constexpr int64_t kGroupColumns = 16;
 constexpr int kVectors16 = kGroupColumns / kLanes;  // float vectors that cover a block
 constexpr int kInts16 = kGroupColumns / kIntLanes;
 constexpr int kWordsOfGroup = kGroup / 4;
-constexpr int64_t kGroupedBlocks = 4;    // blocks of a task
-constexpr int64_t kGroupedRows = 128;    // rows of a task: their codes stay in the second-level cache
+constexpr int64_t kGroupedBlocks = 4;    // blocks of a patch
+constexpr int64_t kGroupedRows = 128;    // rows of a patch: their codes stay in the second-level cache
 constexpr int64_t kTileGroups = 4;       // groups that matrix tiles work on at a time; tiled rows are padded to them
-// Rows of a register tile: enough to hide the latency of a product.
-constexpr int kTileRowsGrouped = kIntLanes == 16 ? 8 : 4;
 
 // A number of rows as a type.
 template <int kCount>
@@ -47,13 +44,20 @@ struct RowCount {
     static constexpr int count = kCount;
 };
 
+#if defined(__AMX_INT8__)
+// From this many rows on, tiles are faster than vector units.
+INLINE bool groups_in_tiles(int64_t rows) { return rows >= 24; }
+#else
+INLINE bool groups_in_tiles(int64_t) { return false; }
+#endif
+
 inline int64_t grouped_places(int64_t rows, int64_t depth, bool tiled) {
     const int64_t groups = depth / kGroup;
     return tiled ? round_up(rows, 16) * round_up(groups, kTileGroups) : rows * groups;
 }
 
 inline size_t grouped_bytes(int64_t rows, int64_t depth, bool tiled) {
-    return static_cast<size_t>(grouped_places(rows, depth, tiled) * (kGroup + 12)) + 64;
+    return static_cast<size_t>(grouped_places(rows, depth, tiled) * (kGroup + 16)) + 64;
 }
 
 inline GroupedRows cut_grouped(void* memory, int64_t rows, int64_t depth, bool tiled) {
@@ -64,17 +68,30 @@ inline GroupedRows cut_grouped(void* memory, int64_t rows, int64_t depth, bool t
     x.codes = static_cast<int8_t*>(memory);
     x.scales = reinterpret_cast<float*>(x.codes + places * kGroup);
     x.offsets = x.scales + places;
-    x.starts = reinterpret_cast<int32_t*>(x.offsets + places);
+    x.starts[0] = reinterpret_cast<int32_t*>(x.offsets + places);
+    x.starts[1] = x.starts[0] + places;
     x.row_stride = tiled ? 1 : x.groups;
     x.group_stride = tiled ? 16 : 1;
     x.block_stride = 16 * (tiled ? round_up(x.groups, kTileGroups) : x.groups);
     return x;
 }
 
-// What is taken off the codes of a matrix in memory to get those that count.
-INLINE constexpr int32_t grouped_zero(int bits, bool minima) { return bits == 8 ? 128 : minima ? 0 : 8; }
-// The part of it that products of bytes do not take off themselves.
-INLINE constexpr int32_t grouped_left(int bits, bool minima) { return bits == 8 ? kWeightOffset : grouped_zero(bits, minima); }
+// The bits of a grouped matrix and whether it has minima, as a type.
+template <int kBitsOf, bool kHasMinima>
+struct GroupedForm {
+    static constexpr int kBits = kBitsOf;
+    static constexpr bool kMinima = kHasMinima;
+    // What is taken off a code in memory to get the one that counts.
+    static constexpr int32_t kZero = kBits == 8 ? 128 : kMinima ? 0 : 8;
+};
+
+template <class Body>
+INLINE void of_form(const Matrix& w, Body&& body) {
+    if (w.bits == 8 && w.minima) body(GroupedForm<8, true>{});
+    else if (w.bits == 8) body(GroupedForm<8, false>{});
+    else if (w.minima) body(GroupedForm<4, true>{});
+    else body(GroupedForm<4, false>{});
+}
 
 // 16 halves as floats.
 INLINE void load_halves(const uint16_t* p, Vec (&to)[kVectors16]) {
@@ -112,7 +129,7 @@ INLINE int32_t store_group(int8_t* p, const float* x, Vec factor) {
 }
 
 // One group of 32 floats to bytes; a group with a NaN or an infinity gets a NaN scale.
-INLINE void quantize_group(const float* x, const GroupedRows& to, int64_t place, int32_t left) {
+INLINE void quantize_group(const float* x, const GroupedRows& to, int64_t place) {
     Vec most = zero();
     for (int64_t i = 0; i < kGroup; i += kLanes) most = max_magnitude(most, load(x + i));
     float high = 0.0f;
@@ -136,18 +153,19 @@ INLINE void quantize_group(const float* x, const GroupedRows& to, int64_t place,
     if (!finite) memset(codes, 0, kGroup);
     to.scales[place] = scale;
     to.offsets[place] = -scale * static_cast<float>(total);
-    to.starts[place] = kWholeBits - left * total;
+    to.starts[0][place] = kWholeBits - GroupedForm<4, false>::kZero * total;
+    to.starts[1][place] = kWholeBits - kWeightOffset * total;
 }
 
 // One row of float32, which may be overwritten.
-inline void put_grouped_row(float* x, const GroupedMatrix& w, const GroupedRows& to, int64_t row) {
-    if (w.rotation) {
-        const Vec factor = set1(1.0f / __builtin_sqrtf(static_cast<float>(w.rotation)));
-        rotate_blocks(x, w.depth, w.rotation);
-        for (int64_t i = 0; i < w.depth; i += kLanes) store(x + i, mul(load(x + i), factor));
+inline void put_grouped_row(float* x, int64_t rotation, const GroupedRows& to, int64_t row) {
+    const int64_t depth = to.groups * kGroup;
+    if (rotation) {
+        const Vec factor = set1(1.0f / __builtin_sqrtf(static_cast<float>(rotation)));
+        rotate_blocks(x, depth, rotation);
+        for (int64_t i = 0; i < depth; i += kLanes) store(x + i, mul(load(x + i), factor));
     }
-    const int32_t left = grouped_left(w.bits, w.minima != nullptr);
-    for (int64_t g = 0; g < to.groups; ++g) quantize_group(x + g * kGroup, to, to.place(row, g), left);
+    for (int64_t g = 0; g < to.groups; ++g) quantize_group(x + g * kGroup, to, to.place(row, g));
 }
 
 // Zeros where tiles read more rows or groups than there are.
@@ -160,16 +178,6 @@ inline void pad_grouped_rows(const GroupedRows& to) {
     };
     for (int64_t row = 0; row < round_up(to.rows, 16); ++row)
         for (int64_t g = row < to.rows ? to.groups : 0; g < groups; ++g) clear(to.place(row, g));
-}
-
-template <class T>
-void put_grouped_rows(const T* x, const GroupedMatrix& w, const GroupedRows& to, int threads) {
-    pad_grouped_rows(to);
-    for_rows(threads, to.rows, w.depth * 4, [&](int64_t row) {
-        float* wide = static_cast<float*>(scratch(kPerTask, static_cast<size_t>(w.depth) * sizeof(float)));
-        widen_row(x + row * w.depth, w.depth, wide);
-        put_grouped_row(wide, w, to, row);
-    });
 }
 
 INLINE Ints grouped_broadcast(const int8_t* p) {
@@ -213,10 +221,13 @@ INLINE Vec scaled_sum(Vec whole, Vec scale, Vec least) {
 
 // kRows rows by one block of 16 columns. A group's words lie in order of k: word c holds k = 4 c .. 4 c + 3; of nibbles
 // the low halves are words 0-3 and the high halves words 4-7.
-template <int kBits, bool kMinima, int kRows>
+template <class Form, int kRows>
 INLINE void grouped_tile(const uint8_t* codes, const uint16_t* scales, const uint16_t* minima, const GroupedRows& x,
                          int64_t row, Vec (&acc)[kRows][kVectors16]) {
+    constexpr int kBits = Form::kBits;
+    constexpr bool kMinima = Form::kMinima;
     constexpr int64_t kBytes = kGroupColumns * kGroup * kBits / 8;
+    const int32_t* starts = x.starts[kBits == 8];
     UNROLL for (int i = 0; i < kRows; ++i)
         UNROLL for (int v = 0; v < kVectors16; ++v) acc[i][v] = zero();
     int64_t place = x.place(row, 0);
@@ -226,7 +237,7 @@ INLINE void grouped_tile(const uint8_t* codes, const uint16_t* scales, const uin
         const int8_t* a = x.codes + place * kGroup;
         Ints sums[kRows][kInts16];
         UNROLL for (int h = 0; h < kInts16; ++h) {
-            UNROLL for (int i = 0; i < kRows; ++i) sums[i][h] = ints(x.starts[place + i * x.row_stride]);
+            UNROLL for (int i = 0; i < kRows; ++i) sums[i][h] = ints(kBits == 4 && kMinima ? kWholeBits : starts[place + i * x.row_stride]);
             UNROLL for (int c = 0; c < kWordsOfGroup; ++c) {
                 const Ints stored = load_ints(codes + (kBits == 4 ? c % 4 : c) * 64 + h * kIntLanes * 4);
                 const Ints word = kBits == 8 ? stored : c < 4 ? low_nibbles(stored) : high_nibbles(stored);
@@ -255,53 +266,48 @@ INLINE void grouped_tile(const uint8_t* codes, const uint16_t* scales, const uin
     }
 }
 
-template <int kBits, bool kMinima, int kRows, class T>
-void grouped_rows(const uint8_t* codes, const uint16_t* scales, const uint16_t* minima, const GroupedRows& x, int64_t row,
-                  T* out, int64_t stride, int64_t columns) {
+template <class Form, int kRows, class T>
+void grouped_rows(const Matrix& w, const GroupedRows& x, int64_t row, int64_t block, T* out, int64_t out_stride) {
+    const int64_t group = block * x.groups * kGroupColumns, columns = w.columns - block * kGroupColumns;
     Vec acc[kRows][kVectors16];
-    grouped_tile<kBits, kMinima, kRows>(codes, scales, minima, x, row, acc);
+    grouped_tile<Form, kRows>(w.codes + group * kGroup * Form::kBits / 8, w.halves + group,
+                              Form::kMinima ? w.minima + group : nullptr, x, row, acc);
     UNROLL for (int i = 0; i < kRows; ++i)
         UNROLL for (int v = 0; v < kVectors16; ++v) {
             const int64_t left = columns - v * kLanes;
-            if (left > 0) set(out + (row + i) * stride + v * kLanes, acc[i][v], left < kLanes ? static_cast<int>(left) : kLanes);
+            if (left > 0) set(out + i * out_stride + v * kLanes, acc[i][v], left < kLanes ? static_cast<int>(left) : kLanes);
         }
 }
 
-template <int kBits, bool kMinima, class T>
-void grouped_product(const GroupedMatrix& w, const GroupedRows& x, T* out, int threads) {
-    const int64_t blocks = ceil_div(w.columns, kGroupColumns), tasks = ceil_div(blocks, kGroupedBlocks);
-    for_each(threads, tasks * ceil_div(x.rows, kGroupedRows), [&](int64_t task) {
-        const int64_t start = task / tasks * kGroupedRows, first = task % tasks * kGroupedBlocks;
-        const int64_t end = start + kGroupedRows < x.rows ? start + kGroupedRows : x.rows;
-        for (int64_t b = first; b < first + kGroupedBlocks && b < blocks; ++b) {
-            const int64_t group = b * x.groups * kGroupColumns;
-            const uint8_t* codes = w.codes + group * kGroup * kBits / 8;
-            const uint16_t *scales = w.scales + group, *minima = kMinima ? w.minima + group : nullptr;
-            const int64_t column = b * kGroupColumns, columns = w.columns - column;
-            const auto run = [&](auto rows, int64_t row) {
-                grouped_rows<kBits, kMinima, decltype(rows)::count>(codes, scales, minima, x, row, out + column, w.columns, columns);
-            };
-            int64_t row = start;
-            if constexpr (kIntLanes == 16)
-                for (; row + 8 <= end; row += 8) run(RowCount<8>{}, row);
-            for (; row + 4 <= end; row += 4) run(RowCount<4>{}, row);
-            for (; row + 2 <= end; row += 2) run(RowCount<2>{}, row);
-            if (row < end) run(RowCount<1>{}, row);
-        }
-    });
+// Rows from `row` on by `count` blocks of columns; `out` points at the first of them.
+template <class Form, class T>
+void grouped_patch(const Matrix& w, const GroupedRows& x, int64_t row, int64_t rows, int64_t first, int64_t count, T* out,
+                   int64_t out_stride) {
+    for (int64_t b = 0; b < count; ++b) {
+        int64_t done = 0;
+        const auto run = [&](auto size) {
+            constexpr int kRows = decltype(size)::count;
+            for (; done + kRows <= rows; done += kRows)
+                grouped_rows<Form, kRows>(w, x, row + done, first + b, out + done * out_stride + b * kGroupColumns, out_stride);
+        };
+        if constexpr (kIntLanes == 16) run(RowCount<8>{});
+        run(RowCount<4>{});
+        run(RowCount<2>{});
+        run(RowCount<1>{});
+    }
 }
 
-// Row `column` of the matrix.
-inline void grouped_row(const GroupedMatrix& w, int64_t column, float* to) {
+// Row `column` of the matrix as the floats it stands for; a rotation is left as it is.
+inline void unpack_grouped_row(const Matrix& w, int64_t column, float* to) {
     const int64_t groups = w.depth / kGroup, n = column % kGroupColumns;
     const int64_t block = column / kGroupColumns * groups * kGroupColumns;
     const uint8_t* codes = w.codes + block * kGroup * w.bits / 8 + n * 4;
-    const int zero = grouped_zero(w.bits, w.minima != nullptr);
+    const int zero = w.bits == 8 ? 128 : w.minima ? 0 : 8;
     for (int64_t g = 0; g < groups; ++g, codes += kGroupColumns * kGroup * w.bits / 8, to += kGroup) {
         Vec found[kVectors16];
         float scales[kGroupColumns], minima[kGroupColumns] = {};
         const int64_t at = block + g * kGroupColumns;
-        load_halves(w.scales + at, found);
+        load_halves(w.halves + at, found);
         for (int v = 0; v < kVectors16; ++v) store(scales + v * kLanes, found[v]);
         if (w.minima) {
             load_halves(w.minima + at, found);
@@ -313,17 +319,6 @@ inline void grouped_row(const GroupedMatrix& w, int64_t column, float* to) {
             to[k] = static_cast<float>(code - zero) * scales[n] - minima[n];
         }
     }
-}
-
-void grouped_unpack(Dtype dtype, const GroupedMatrix& w, const int64_t* rows, int64_t count, void* out, int threads) {
-    for_rows(threads, count, w.depth * 4, [&](int64_t i) {
-        float* row = static_cast<float*>(scratch(kPerTask, static_cast<size_t>(w.depth) * sizeof(float)));
-        grouped_row(w, rows[i], row);
-        for (int64_t k = 0; k < w.depth; k += kLanes) {
-            if (dtype == kF32) store(static_cast<float*>(out) + i * w.depth + k, load(row + k));
-            else store(static_cast<bf16*>(out) + i * w.depth + k, load(row + k));
-        }
-    });
 }
 
 }  // namespace

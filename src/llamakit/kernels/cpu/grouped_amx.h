@@ -15,8 +15,6 @@ constexpr int64_t kGroupTile = 16 * kGroup;  // bytes of a group of 16 rows, or 
 constexpr int64_t kUnitTiles = 2 * kTileGroups;
 // Groups of k worked on in a pass: a pair of panel blocks stays in the first-level cache where many rows meet it.
 constexpr int64_t kNearGroups = 16, kFarGroups = 64;
-// Largest task: its sums (512 KiB) and a pass of its rows share the second-level cache.
-constexpr int64_t kGroupedPanel = 16, kGroupedStream = 32;
 
 // Registers 0-1 are sums, 2 a group of columns and 4-7 groups of rows, which two blocks of columns meet.
 class GroupTiles {
@@ -44,13 +42,15 @@ struct PanelBlock {
     alignas(64) float minima[kMinima ? kFarGroups : 1][16];
 };
 
-template <int kBits, bool kMinima>
-INLINE void fill_panel(const GroupedMatrix& w, int64_t block, int64_t from, int64_t to, PanelBlock<kMinima>& panel) {
+template <class Form>
+INLINE void fill_panel(const Matrix& w, int64_t block, int64_t from, int64_t to, PanelBlock<Form::kMinima>& panel) {
+    constexpr int kBits = Form::kBits;
+    constexpr bool kMinima = Form::kMinima;
     const int64_t first = block * (w.depth / kGroup) * kGroupColumns;
-    const uint16_t *scales = w.scales + first, *minima = w.minima + first;
+    const uint16_t *scales = w.halves + first, *minima = kMinima ? w.minima + first : nullptr;
     const uint8_t* codes = w.codes + first * kGroup * kBits / 8;
     constexpr int64_t kBytes = kGroupTile * kBits / 8;
-    const __m512i zero_code = _mm512_set1_epi8(static_cast<char>(grouped_zero(kBits, kMinima)));
+    const __m512i zero_code = _mm512_set1_epi8(static_cast<char>(Form::kZero));
     for (int64_t g = from; g < to; ++g) {
         int8_t* wide = panel.codes[g - from];
         const uint8_t* stored = codes + g * kBytes;
@@ -157,11 +157,11 @@ INLINE void run_unit(const GroupUnit& unit, const GroupUnit& before, const Panel
 
 alignas(64) constexpr float kNothing[512] = {};
 
-// Up to kGroupedStream blocks of rows from `row` on, a multiple of 16, by `count` blocks of columns.
-template <int kBits, bool kMinima, class T>
-void grouped_many_rows(const GroupedMatrix& w, const GroupedRows& x, int64_t row, int64_t rows, int64_t first,
+// Up to kGridStream blocks of rows from `row` on, a multiple of 16, by `count` blocks of columns.
+template <class Form, class T>
+void grouped_many_rows(const Matrix& w, const GroupedRows& x, int64_t row, int64_t rows, int64_t first,
                        int64_t count, T* out, int64_t out_stride) {
-    using Panel = PanelBlock<kMinima>;
+    using Panel = PanelBlock<Form::kMinima>;
     const int64_t stream = ceil_div(rows, 16), pairs = ceil_div(count, 2), near = stream < 4 ? kFarGroups : kNearGroups;
     const size_t fixed = 2 * sizeof(Panel) + kUnitTiles * kTileBytes;
     char* memory = static_cast<char*>(scratch(kPerProduct, fixed + static_cast<size_t>(pairs * stream * 2 * kTileBytes)));
@@ -174,8 +174,8 @@ void grouped_many_rows(const GroupedMatrix& w, const GroupedRows& x, int64_t row
         const int64_t quads = ceil_div(to - from, kTileGroups), units = stream * quads;
         const int64_t start = row / 16 * x.block_stride + from * 16;
         for (int64_t p = 0; p < pairs; ++p) {
-            fill_panel<kBits>(w, first + 2 * p, from, to, panel[0]);
-            if (2 * p + 1 < count) fill_panel<kBits>(w, first + 2 * p + 1, from, to, panel[1]);
+            fill_panel<Form>(w, first + 2 * p, from, to, panel[0]);
+            if (2 * p + 1 < count) fill_panel<Form>(w, first + 2 * p + 1, from, to, panel[1]);
             settle_stores();
             const auto unit = [&](int64_t s, int64_t quad) {
                 const int64_t place = start + s * x.block_stride + quad * kTileGroups * 16;

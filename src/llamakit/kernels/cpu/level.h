@@ -7,10 +7,11 @@
 
 namespace llamakit {
 
-enum class Kind : int { kDense = 0, kBytes = 1, kNibbles = 2 };
+enum class Kind : int { kDense = 0, kBytes = 1, kNibbles = 2, kGrouped = 3 };
 
 // A weight [columns n][depth k]. Dense: rows of the activations' type, `stride` values apart. Packed: integers in the
 // layout that `kernels/packed.py` defines, standing for scale[n] * byte or scale[n] * multiplier[n][k / 32] * nibble.
+// Grouped: integers as `kernels/grouped.py` says, standing for half[n][k / 32] * code - minimum[n][k / 32].
 struct Matrix {
     Kind kind;
     const void* dense;
@@ -20,6 +21,9 @@ struct Matrix {
     const float* scales;        // [columns, rounded up to 16]
     int64_t columns, depth;
     int64_t rotation;  // packed: block of the Hadamard rotation the weight was packed with; 0 for none
+    const uint16_t* halves;  // grouped: IEEE halves [n / 16][k / 32][16]
+    const uint16_t* minima;  // grouped: the same; null for none
+    int bits;                // grouped: 4 or 8
 };
 
 // A vocabulary: the same rows in nibbles, and in bytes that each lie together (plus 128, zeros up to a multiple of 64)

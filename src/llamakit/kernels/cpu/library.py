@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ABI = 6
+ABI = 7
 """Must equal LK_ABI in `api.h`."""
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -32,6 +32,9 @@ class Matrix(Structure):
         ("columns", c_int64),
         ("depth", c_int64),
         ("rotation", c_int64),
+        ("halves", c_void_p),
+        ("minima", c_void_p),
+        ("bits", c_int),
     )
 
 

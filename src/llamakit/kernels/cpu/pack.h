@@ -1,5 +1,6 @@
 // Weights to packed integers, and rows of them back: what happens once, when a model is quantized or an id looked up.
 #pragma once
+#include "grouped.h"
 #include "packed.h"
 
 namespace llamakit::LEVEL {
@@ -130,6 +131,7 @@ void pack(Dtype dtype, const void* w, int64_t stride, const Matrix& to, int thre
 
 // Row `column` of the packed matrix as the floats it stands for, the rotation undone.
 inline void unpack_row(const Matrix& w, int64_t column, float* to) {
+    if (w.kind == Kind::kGrouped) return unpack_grouped_row(w, column, to);
     const int64_t steps = ceil_div(w.depth, kStep), padded = steps * kStep, n = column % 16;
     const float scale = w.scales[column];
     if (w.kind == Kind::kNibbles) {

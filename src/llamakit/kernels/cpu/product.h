@@ -4,9 +4,11 @@
 #pragma once
 #include "activations.h"
 #include "dense.h"
+#include "grouped.h"
 #include "packed.h"
 #if defined(__AMX_INT8__)
 #include "dense_amx.h"
+#include "grouped_amx.h"
 #include "packed_amx.h"
 #endif
 
@@ -15,8 +17,10 @@ namespace {
 
 #if defined(__AMX_INT8__)
 constexpr bool kTiles = true;
+constexpr int64_t kTaskRows = kGridStream * 16;
 #else
 constexpr bool kTiles = false;
+constexpr int64_t kTaskRows = 0;  // without tiles there are no such tasks
 struct PairRows {};
 #endif
 // Fewer rows of bytes go to the vector units, which need neither tiles nor widened nibbles.
@@ -30,6 +34,7 @@ struct Operand {
     const float* wide;  // dense bf16 on a level that multiplies float32
     PairRows pairs;     // dense bf16 on tiles
     Activations bytes;  // packed
+    GroupedRows groups;  // grouped
 };
 
 template <class T>
@@ -42,6 +47,7 @@ template <class T>
 class OperandMaker {
   public:
     static size_t bytes(Kind kind, int64_t rows, int64_t depth) {
+        if (kind == Kind::kGrouped) return grouped_bytes(rows, depth, groups_in_tiles(rows));
         if (kind != Kind::kDense) return activation_bytes(rows, depth);
         const int64_t plain = round_up(rows * depth * static_cast<int64_t>(sizeof(T)), 64);
         if (kWidens<T>) return static_cast<size_t>(plain + rows * depth * 4);
@@ -53,6 +59,7 @@ class OperandMaker {
         operand_.rows = rows;
         operand_.depth = w.depth;
         if (w.kind == Kind::kDense) operand_.plain = static_cast<T*>(memory);
+        else if (w.kind == Kind::kGrouped) operand_.groups = cut_grouped(memory, rows, w.depth, groups_in_tiles(rows));
         else operand_.bytes = cut_activations(memory, rows, w.depth, kTiles && rows >= kTileMinRows,
                                               w.kind == Kind::kNibbles && rows < (kTiles ? kTileMinRows : kWidenRows));
     }
@@ -70,6 +77,7 @@ class OperandMaker {
             for_lanes(w_.depth, [&](int64_t i, int count) { set(to + i, get(values + i, count), count); });
             return;
         }
+        if (w_.kind == Kind::kGrouped) return put_grouped_row(values, w_.rotation, operand_.groups, row);
         for (int64_t i = w_.depth; i < buffer_floats(); ++i) values[i] = 0.0f;
         if (w_.rotation) rotate_blocks(values, w_.depth, w_.rotation);
         quantize_row(values, operand_.bytes, row);
@@ -90,6 +98,7 @@ class OperandMaker {
 
     const Operand<T>& done(int threads) {
         if (w_.kind == Kind::kDense) finish_dense(threads);
+        if (w_.kind == Kind::kGrouped) pad_grouped_rows(operand_.groups);
         return operand_;
     }
 
@@ -136,7 +145,10 @@ class Product {
   public:
     Product(const Matrix& w, const Operand<T>& x, int threads) : w_(w), x_(x) {
         patch_rows_ = x.rows;
-        if (w.kind == Kind::kDense ? kPairs<T> : kTiles && x.rows >= kTileMinRows) {
+        if (w.kind == Kind::kGrouped) {
+            patch_rows_ = groups_in_tiles(x.rows) ? kTaskRows : kGroupedRows;
+            patch_columns_ = (groups_in_tiles(x.rows) ? panel_blocks(threads) : kGroupedBlocks) * 16;
+        } else if (w.kind == Kind::kDense ? kPairs<T> : kTiles && x.rows >= kTileMinRows) {
             choose_tiles(threads);
         } else if (w.kind == Kind::kDense) {
             patch_columns_ = x.rows <= 4 ? kWideStripColumns : kStripColumns;
@@ -160,6 +172,7 @@ class Product {
     // `out` points at the patch's first value.
     void run(const Patch& p, T* out, int64_t out_stride) const {
         if (w_.kind == Kind::kDense) run_dense(p, out, out_stride);
+        else if (w_.kind == Kind::kGrouped) run_grouped(p, out, out_stride);
         else run_packed(p, out, out_stride);
     }
 
@@ -168,6 +181,15 @@ class Product {
     int64_t run_length(int threads) const {
         const int64_t fair = w_.columns / (kTileColumns * threads * 4);
         return fair < 1 ? 1 : fair < kLongestRun ? fair : kLongestRun;
+    }
+
+    int64_t panel_blocks(int threads) const {
+#if defined(__AMX_INT8__)
+        return grid_panel(ceil_div(w_.columns, 16), threads);
+#else
+        (void)threads;
+        return 1;
+#endif
     }
 
     int64_t strips() const { return ceil_div(w_.columns, patch_columns_); }
@@ -199,14 +221,25 @@ class Product {
         packed_patch(w_, x_.bytes, first, end, out, out_stride);
     }
 
+    void run_grouped(const Patch& p, T* out, int64_t out_stride) const {
+        const int64_t first = p.column / 16, count = ceil_div(p.columns, 16);
+        of_form(w_, [&](auto form) {
+#if defined(__AMX_INT8__)
+            if (groups_in_tiles(x_.rows))
+                return grouped_many_rows<decltype(form)>(w_, x_.groups, p.row, p.rows, first, count, out, out_stride);
+#endif
+            grouped_patch<decltype(form)>(w_, x_.groups, p.row, p.rows, first, count, out, out_stride);
+        });
+    }
+
     void choose_tiles(int threads) {
 #if defined(__AMX_INT8__)
         const bool dense = w_.kind == Kind::kDense;
         const bool whole = w_.columns % 64 == 0 && (!dense || w_.depth % kPairStep == 0);
         few_ = whole && x_.rows <= 16;
         some_ = whole && !few_ && x_.rows <= (dense ? 128 : 32);
-        patch_columns_ = few_ || some_ ? (few_ ? 64 : 32) * (dense ? 1 : run_length(threads)) : grid_panel(ceil_div(w_.columns, 16), threads) * 16;
-        if (!few_ && !some_) patch_rows_ = kGridStream * 16;
+        patch_columns_ = few_ || some_ ? (few_ ? 64 : 32) * (dense ? 1 : run_length(threads)) : panel_blocks(threads) * 16;
+        if (!few_ && !some_) patch_rows_ = kTaskRows;
 #else
         (void)threads;
 #endif
