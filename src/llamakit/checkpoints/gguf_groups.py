@@ -8,7 +8,8 @@ of them at most). Q6_K has groups of 16 and is rounded to bytes in groups of 32 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -40,18 +41,19 @@ def load_groups(stored: StoredTensor, rotary_heads: int | None) -> GroupedWeight
     num_groups = depth // GROUP
     parts: list[Tensor | None] = [None, None, None]
     done = 0
-    for chunk in stored.file.chunks(stored.offset, stored.nbytes, max(1, _CHUNK_BYTES // row_bytes) * row_bytes):
-        count = len(chunk) // row_bytes
-        blocks = torch.frombuffer(chunk, dtype=torch.uint8).view(-1, stored.encoding.block_bytes)
-        for index, piece in enumerate(convert(blocks)):
-            if piece is None:
-                continue
-            piece = piece.reshape(count, num_groups, *piece.shape[2:])
-            target = parts[index]
-            if target is None:
-                parts[index] = target = piece.new_empty(rows, *piece.shape[1:])
-            target[done : done + count] = piece
-        done += count
+    with _one_thread():
+        for chunk in stored.file.chunks(stored.offset, stored.nbytes, max(1, _CHUNK_BYTES // row_bytes) * row_bytes):
+            count = len(chunk) // row_bytes
+            blocks = torch.frombuffer(chunk, dtype=torch.uint8).view(-1, stored.encoding.block_bytes)
+            for index, piece in enumerate(convert(blocks)):
+                if piece is None:
+                    continue
+                piece = piece.reshape(count, num_groups, *piece.shape[2:])
+                target = parts[index]
+                if target is None:
+                    parts[index] = target = piece.new_empty(rows, *piece.shape[1:])
+                target[done : done + count] = piece
+            done += count
     codes, scales, minima = parts
     if codes is None or scales is None:
         return None
@@ -61,6 +63,17 @@ def load_groups(stored: StoredTensor, rotary_heads: int | None) -> GroupedWeight
         codes, scales = to_halves(codes, rotary_heads), to_halves(scales, rotary_heads)
         minima = None if minima is None else to_halves(minima, rotary_heads)
     return group(codes, scales, minima)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps this small are done before a second thread has heard of them, and where it is busy all wait for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _half(blocks: Tensor, start: int) -> Tensor:
