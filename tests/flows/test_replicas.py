@@ -52,13 +52,14 @@ class Replicas:
     """Servers on one database and a client that takes them in turn; one that does not answer is left out."""
 
     def __init__(self, url, number):
-        arguments = [sys.executable, "-c", _SERVER, url]
+        self._url = url
         # All at once: they find an empty database and make its tables side by side.
-        self.processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(number)]
-        urls = [process.stdout.readline().strip() for process in self.processes]
-        assert all(one.startswith("http") for one in urls), "a server did not start"
-        self.clients = [httpx2.Client(base_url=f"{one}/v1/", timeout=30) for one in urls]
-        self._turn, self._dead = itertools.count(), set()
+        self.processes = [self._started() for _ in range(number)]
+        self.clients = [_client_of(process) for process in self.processes]
+        self._turn, self._dead, self._old = itertools.count(), set(), []
+
+    def _started(self):
+        return subprocess.Popen([sys.executable, "-c", _SERVER, self._url], stdout=subprocess.PIPE, text=True)
 
     def next(self):
         while True:
@@ -90,9 +91,18 @@ class Replicas:
         os.kill(self.processes[place].pid, signal.SIGKILL)
         self.processes[place].wait()
 
+    def replace(self, place):
+        """A new server where one was killed."""
+        self.processes[place].stdout.close()
+        self._old.append(self.clients[place])  # a writer may still hold it
+        self.processes[place] = self._started()
+        self.clients[place] = _client_of(self.processes[place])
+        self._dead.discard(place)
+
     def close(self):
-        for process, client in zip(self.processes, self.clients, strict=True):
+        for process in self.processes:
             process.terminate()
+        for client in (*self.clients, *self._old):
             client.close()
         for process in self.processes:
             try:
@@ -101,6 +111,12 @@ class Replicas:
                 process.kill()
                 process.wait()
             process.stdout.close()
+
+
+def _client_of(process):
+    url = process.stdout.readline().strip()
+    assert url.startswith("http"), "the server did not start"
+    return httpx2.Client(base_url=f"{url}/v1/", timeout=30)
 
 
 @pytest.fixture
@@ -191,6 +207,32 @@ async def test_servers_on_one_database_act_as_one_and_survive_the_death_of_one(r
         assert max(row["most"] for row in states) >= 2, "the dead server had nothing in work"
     finally:
         await storage.aclose()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_deaths_in_turn(replicas):
+    """`LLAMAKIT_REPLICA_DEATHS` servers are killed under load and replaced, one after the other."""
+    _, servers = replicas
+    await asyncio.to_thread(die_in_turn, servers, int(os.environ.get("LLAMAKIT_REPLICA_DEATHS", "20")))
+
+
+def die_in_turn(servers, deaths):
+    acknowledged, stop, draw = [], threading.Event(), random.Random(3)
+    writers = [threading.Thread(target=write, args=(servers, f"w{n}", acknowledged, stop)) for n in range(WRITERS)]
+    for writer in writers:
+        writer.start()
+    for _ in range(deaths):
+        time.sleep(draw.uniform(0.1, 1.5))
+        place = draw.randrange(SERVERS)
+        servers.kill(place)
+        servers.replace(place)
+    stop.set()
+    for writer in writers:
+        writer.join()
+    took_s = settled(servers, acknowledged)
+    kinds = dict(Counter(one.kind for one in acknowledged))
+    print(f"{deaths} deaths, {len(acknowledged)} objects, settled {took_s:.2f} s after the last: {kinds}")
 
 
 async def limits_hold_over_all(servers, storage):
