@@ -48,6 +48,8 @@ def load_groups(stored: StoredTensor, rotary_heads: int | None) -> GroupedWeight
             for index, piece in enumerate(convert(blocks)):
                 if piece is None:
                     continue
+                if piece.dtype == torch.float16 and not bool(torch.isfinite(piece).all()):
+                    return None
                 piece = piece.reshape(count, num_groups, *piece.shape[2:])
                 target = parts[index]
                 if target is None:
@@ -56,8 +58,6 @@ def load_groups(stored: StoredTensor, rotary_heads: int | None) -> GroupedWeight
             done += count
     codes, scales, minima = parts
     if codes is None or scales is None:
-        return None
-    if not all(bool(torch.isfinite(part).all()) for part in (scales, minima) if part is not None):
         return None
     if rotary_heads is not None:
         codes, scales = to_halves(codes, rotary_heads), to_halves(scales, rotary_heads)
