@@ -3,6 +3,8 @@
 `LLAMA_KERNELS` decides when set: `reference`, `native` (an error when there is no library), or one level by name
 (`amx`, `avx512bf16`, `avx512vnni`, `avx512`, `avxvnni`, `avx2`, `portable`). Otherwise the library is used when it
 is there, and said once when it is not. `LLAMA_THREADS` limits the threads; the default is PyTorch's own limit.
+`LLAMA_PIN_THREADS=1` keeps each of them at a processor of its own: for machines that do nothing else. On two cores it
+changed nothing, and a pinned thread cannot make way for somebody else's, so it is off.
 """
 
 from __future__ import annotations
@@ -125,6 +127,8 @@ def _decide() -> None:
             _Choice.library = _load()
         except OSError as error:
             _log.warning("no compiled CPU kernels (%s): the slower PyTorch references run; %s", error, BUILD_HINT)
+    if _Choice.library is not None and _flag("LLAMA_PIN_THREADS"):
+        _Choice.library.pin_threads()
     _Choice.made = True
 
 
@@ -163,3 +167,10 @@ def _thread_limit(text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 256:
         raise ConfigError(f"LLAMA_THREADS wants a number from 1 to 256, got {text!r}")
     return int(text)
+
+
+def _flag(name: str) -> bool:
+    text = os.environ.get(name, "")
+    if text not in ("", "0", "1"):
+        raise ConfigError(f"{name} wants 0 or 1, got {text!r}")
+    return text == "1"

@@ -68,6 +68,41 @@ def test_unknown_words_are_refused(undecided: pytest.MonkeyPatch) -> None:
         native.library()
 
 
+def test_a_flag_is_0_or_1(library: Library, undecided: pytest.MonkeyPatch) -> None:
+    undecided.setenv("LLAMA_PIN_THREADS", "yes")
+    with pytest.raises(ConfigError, match="LLAMA_PIN_THREADS wants 0 or 1, got 'yes'"):
+        native.library()
+
+
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two processors, on Linux")
+@pytest.mark.parametrize("pinned", ["0", "1"])
+def test_threads_stay_at_a_processor_of_their_own_when_told_so(library: Library, pinned: str) -> None:
+    program = """
+import os, torch
+from llamakit.kernels import native
+from llamakit.kernels.matmul import linear
+with torch.no_grad(), native.using("native", threads=2):
+    linear(torch.randn(64, 512), torch.randn(4096, 512))
+print(sorted(len(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task"))[0])
+"""
+    environment = os.environ | {"LLAMA_PIN_THREADS": pinned}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True)
+    assert (int(done.stdout) == 1) is (pinned == "1")
+
+
+def test_pytorch_keeps_its_threads_back_while_kernels_compute(library: Library) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with native.kernels_only():
+            assert (torch.get_num_threads(), native.num_threads()) == (1, 3)
+        assert (torch.get_num_threads(), native.num_threads()) == (3, 3)
+        with native.using("reference"), native.kernels_only():
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_levels_of_other_processors_are_refused(library: Library) -> None:
     missing = [name for name in native.LEVELS if name not in library.levels]
     for name in missing:

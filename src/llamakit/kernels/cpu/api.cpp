@@ -73,6 +73,8 @@ int lk_select(const char* name) {
     return 0;
 }
 
+void lk_pin_threads(void) { pin_threads(); }
+
 void lk_linear(int dtype, const void* x, const lk_matrix* weight, void* out, int64_t rows, int threads) {
     if (rows == 0 || weight->columns == 0) return;
     if (weight->depth == 0) {

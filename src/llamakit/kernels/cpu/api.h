@@ -14,7 +14,7 @@
 #endif
 
 /* Changes whenever a signature or the meaning of an argument does. */
-#define LK_ABI 7
+#define LK_ABI 8
 
 enum { LK_OK = 0, LK_BAD_SLOT = 1, LK_BAD_BLOCK = 2, LK_BAD_ROW = 3 };
 
@@ -23,6 +23,9 @@ LK_API int lk_abi(void);
 LK_API const char* lk_levels(void);
 /* Uses one of them from now on; 0 if it is not among them. */
 LK_API int lk_select(const char* level);
+
+/* Threads that are made from now on stay on a processor of their own. */
+LK_API void lk_pin_threads(void);
 
 /* A weight. Packed: kernels/packed.py describes codes, multipliers (null for bytes), scales and rotation, and `dense`
  * is null. Grouped: kernels/grouped.py describes codes, halves, minima (null for none) and rotation. Dense: rows of

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ABI = 7
+ABI = 8
 """Must equal LK_ABI in `api.h`."""
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -85,6 +85,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "lk_abi": (c_int, []),
     "lk_levels": (c_char_p, []),
     "lk_select": (c_int, [c_char_p]),
+    "lk_pin_threads": (None, []),
     "lk_linear": (None, [c_int, c_void_p, _MATRIX, c_void_p, c_int64, c_int]),
     "lk_attention_inputs": (
         None,
@@ -138,6 +139,10 @@ class Library:
         self.levels: tuple[str, ...] = self._lib.lk_levels().decode().split()
         """Instruction sets that this build and this processor share, best first."""
         self.level = self.levels[0]
+
+    def pin_threads(self) -> None:
+        """Keep each thread that is made from now on at a processor of its own (Linux)."""
+        self._lib.lk_pin_threads()
 
     def select(self, level: str) -> None:
         """Run all kernels of this process with the instruction set `level`, one of `levels`."""

@@ -11,6 +11,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -28,6 +31,27 @@ void pause_cpu() {
     _mm_pause();
 #elif defined(__aarch64__)
     asm volatile("yield");
+#endif
+}
+
+std::atomic<bool> pinning{false};
+
+// The processor after the first `rank` ones that this thread may use; the first is left to whoever calls.
+void pin(int rank) {
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    int left = (rank + 1) % CPU_COUNT(&allowed);
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (!CPU_ISSET(cpu, &allowed) || left-- > 0) continue;
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        (void)sched_setaffinity(0, sizeof one, &one);  // A refusal leaves the thread free.
+        return;
+    }
+#else
+    (void)rank;
 #endif
 }
 
@@ -106,6 +130,7 @@ class Pool {
     }
 
     void work(int rank, uint64_t seen) {
+        if (pinning.load(std::memory_order_relaxed)) pin(rank);
         for (;;) {
             seen = next_job(seen);
             if (rank < helpers_.load(std::memory_order_relaxed)) take_part(seen & 0xffffffffu);
@@ -180,6 +205,8 @@ void parallel(int threads, int64_t count, Task task, void* context) {
     }
     pool().run(threads, count, task, context);
 }
+
+void pin_threads() { pinning.store(true, std::memory_order_relaxed); }
 
 void* scratch(ScratchSlot slot, size_t bytes) {
     thread_local Buffer buffers[kScratchSlots];

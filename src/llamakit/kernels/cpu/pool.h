@@ -22,6 +22,10 @@ inline void for_each(int threads, int64_t count, Body&& body) {
     parallel(threads, count, [](void* context, int64_t index) { (*static_cast<Plain*>(context))(index); }, &body);
 }
 
+// From now on a thread that is made stays on one processor of those it may use, each on another; on Linux, elsewhere
+// nothing happens. Callers stay free.
+void pin_threads();
+
 // Memory of this thread that lives until its next call with the same slot; 64-byte aligned, uninitialised.
 // kShared belongs to the caller of `parallel`, kPerTask to a task, kPerProduct to the products inside a task and kLayer
 // to what lasts from one kernel of a layer to the next.
