@@ -148,6 +148,21 @@ def test_a_call_leaves_as_an_item_and_the_clients_output_comes_back(tool, call, 
         assert asked_model[-1].role == "user" and asked_model[-1].content[0].mime == "image/png"
 
 
+@pytest.mark.parametrize("way", ["previous", "stateless"])
+def test_a_local_shells_output_may_name_the_item_of_its_call(way):
+    model = Scripted([("local_shell", {"command": ["ls"]})], "Done.")
+    with client_of(stack_with_tools(model)) as client:
+        asked = {"model": "echo", "tools": [{"type": "local_shell"}]}
+        first = client.responses.create(**asked, input="Do it.")
+        back = [{"type": "local_shell_call_output", "id": first.output[0].id, "output": "a.txt"}]
+        if way == "previous":
+            final = client.responses.create(**asked, input=back, previous_response_id=first.id)
+        else:
+            said = [{"role": "user", "content": "Do it."}, first.output[0].model_dump(exclude_none=True)]
+            final = client.responses.create(**asked, input=[*said, *back])
+    assert final.output_text == "Done." and model.asked[1].messages[-1].text == "a.txt"
+
+
 def test_the_model_is_told_what_each_tool_takes():
     model = Scripted("ok")
     tools = [{"type": "local_shell"}, {"type": "apply_patch"}, PREVIEW, {"type": "shell"}]

@@ -13,6 +13,7 @@ from typing import Any
 
 from llamakit.api.hosted_tools import HostedKind, HostedTools
 from llamakit.api.inference import ChatRequest, Inference, RequestContext, Sampling, ToolChoice
+from llamakit.api.openai_machine_items import LocalShellCallItem, LocalShellCallOutputItem
 from llamakit.api.openai_response_history import History
 from llamakit.api.openai_response_items import ItemReference, new_item_id, to_stored, user_item
 from llamakit.api.openai_response_options import PromptReference
@@ -196,7 +197,9 @@ class Planner:
         if isinstance(wire.input, str):
             return [Item(body=user_item(wire.input))]
         screens = works_on_screens(wire.tools or ())
-        return [await self._input(owner, item, f"input[{index}]", screens) for index, item in enumerate(wire.input)]
+        return [
+            await self._input(owner, item, f"input[{index}]", screens) for index, item in enumerate(_linked(wire.input))
+        ]
 
     async def _history(
         self,
@@ -294,6 +297,17 @@ def _check_answered(messages: Sequence[Message]) -> None:
         if message.role == "assistant" and not answered:
             raise InvalidRequest("input ends with an answer; add a message to reply to", param="input")
         return
+
+
+def _linked(items: Sequence[Wire]) -> list[Wire]:
+    """The items, where a local shell's output names its call by the id of the call's item, which is not kept."""
+    calls = {one.id: one.call_id for one in items if isinstance(one, LocalShellCallItem) and one.id is not None}
+    return [
+        one.model_copy(update={"call_id": calls[one.id]})
+        if isinstance(one, LocalShellCallOutputItem) and one.call_id is None and one.id in calls
+        else one
+        for one in items
+    ]
 
 
 def _is_triggered(items: Sequence[Item]) -> bool:

@@ -554,3 +554,34 @@ def test_partial_output_of_any_beginning():
     for end, status in ((1, None), (2, "incomplete"), (4, "incomplete"), (5, "completed")):
         made = partial_output(copy.deepcopy(events[:end]))
         assert [one["status"] for one in made] == ([] if status is None else [status])
+
+
+PRINTED = {"stdout": "a\n", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}
+SHELL = {"tools": [{"type": "shell", "environment": {"type": "container_auto"}}]}
+RAN = HostedResult(output="a\n[exit code 0]", fields={"output": [PRINTED, PRINTED], "container_id": "cntr_1"})
+
+
+async def test_a_response_with_a_shell_is_taken_up_at_any_event():
+    call = [("shell", {"commands": ["echo a", "echo a"]})]
+    stack = stack_of(Scripted(call, "Done."), shell=Tool("shell", answers={"shell": RAN}))
+    told = await streamed(stack, **SHELL)
+    plain = [{name: value for name, value in event.items() if name != "sequence_number"} for event in told]
+    for kept in range(len(told)):
+        replay = Replay(copy.deepcopy(told[:kept]))
+        assert [part for event in plain if (part := replay.new_part(copy.deepcopy(event))) is not None] == plain[kept:]
+    assert [item["type"] for item in partial_output(told)] == ["shell_call", "shell_call_output", "message"]
+    begun = next(at for at, event in enumerate(told) if "shell_call_output" in str(event.get("item")))
+    assert [item["status"] for item in partial_output(told[: begun + 1])] == ["completed", "incomplete"]
+    await stack.aclose()
+
+
+async def test_commands_that_are_one_call_too_many_are_told_so():
+    call = [("shell", {"commands": ["echo a"]})]
+    tool = Tool("shell", answers={"shell": RAN})
+    model = Scripted(call, "Enough.")
+    stack = stack_of(model, shell=tool)
+    final = (await streamed(stack, **SHELL, max_tool_calls=0))[-1]["response"]
+    output = final["output"][1]
+    assert not tool.calls and output["type"] == "shell_call_output"
+    assert "limit of 0 tool calls" in output["output"][0]["stderr"] and output["output"][0]["outcome"]["exit_code"] == 1
+    await stack.aclose()
