@@ -118,7 +118,7 @@ def test_custom_tools_in_namespaces_and_formats():
         client.responses.create(**asked, input=[output], previous_response_id=first.id)
     assert (call.type, call.name, call.namespace, call.input) == ("custom_tool_call", "refund", "crm", "5 EUR")
     (spec,) = model.asked[0].tools
-    assert spec.strict and spec.parameters["properties"]["input"]["pattern"] == "[0-9]+ EUR"
+    assert spec.strict and spec.parameters["properties"]["input"]["pattern"] == "^(?:[0-9]+ EUR)$"
     assert model.asked[0].tool_choice.name == "crm__refund"
     assert model.asked[1].messages[-2].tool_calls[0].name == "crm__refund"
 

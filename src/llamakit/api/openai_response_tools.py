@@ -160,10 +160,19 @@ def spec_of(tool: ClientFunction, name: str) -> ToolSpec:
     if isinstance(tool.format, CustomGrammar):
         wanted = f"\nThe input follows this format: {json.dumps(tool.format.model_dump())}"
         if tool.format.syntax == "regex":
-            text["pattern"], is_strict = tool.format.definition, True
+            # The whole text has to match; a schema's pattern matches anywhere.
+            text["pattern"], is_strict = f"^(?:{_unanchored(tool.format.definition)})$", True
     schema = {"type": "object", "properties": {"input": text}, "required": ["input"], "additionalProperties": False}
     described = f"{tool.description or ''}{wanted}".strip()
     return ToolSpec(name=name, description=described, parameters=schema, strict=is_strict)
+
+
+def _unanchored(regex: str) -> str:
+    """A regular expression without the anchors of a whole text."""
+    inner = regex.removeprefix("^")
+    before = inner.removesuffix("$")
+    is_escaped = (len(before) - len(before.rstrip("\\"))) % 2 == 1
+    return inner if is_escaped else before
 
 
 def shown(tool: Wire) -> dict[str, Any]:

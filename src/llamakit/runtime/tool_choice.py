@@ -21,6 +21,8 @@ from llamakit.text.specials import PYTHON_TAG
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
 _STRINGS = (r'/"([^"\\\n]|\\.)*"/', r"/'([^'\\\n]|\\.)*'/")
+_BEYOND_STRINGS = {"pattern", "format"}
+"""What a text must be beside text; JSON writes such a one as Python does, and its schema knows how."""
 _SCALARS = {
     "integer": r"/-?(0|[1-9][0-9]{0,17})/",
     "number": r"/-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?/",
@@ -138,7 +140,7 @@ def _value(schema: Any) -> str:
         spellings = [spelling for value in values for spelling in _python_literals(value)]
         return "(" + " | ".join(json.dumps(spelling) for spelling in spellings) + ")"
     kind = schema.get("type")
-    if kind == "string":
+    if kind == "string" and not _BEYOND_STRINGS & schema.keys():
         return "(" + " | ".join(_STRINGS) + ")"
     if isinstance(kind, str) and kind in _SCALARS:
         return _SCALARS[kind]

@@ -87,6 +87,20 @@ def test_named_tool_forces_that_tool_in_every_style(style, text: str) -> None:
     assert not accepts(constraint, text.replace("ping", "create_event"))
 
 
+def test_a_texts_pattern_binds_in_every_style() -> None:
+    parameters = {"type": "object", "properties": {"input": {"type": "string", "pattern": "^(?:[0-9]+ EUR)$"}}}
+    tool = ToolSpec(name="pay", strict=True, parameters=parameters | {"required": ["input"]})
+    shapes = {
+        "python_list": '[pay(input="{}")]',
+        "json": '{{"name": "pay", "parameters": {{"input": "{}"}}}}',
+        "function_tag": '<function=pay>{{"input": "{}"}}</function>',
+    }
+    for style, shape in shapes.items():
+        constraint = tool_constraint(ask("auto", tool), style)  # pyright: ignore[reportArgumentType]
+        assert constraint is not None
+        assert accepts(constraint, shape.format("5 EUR")) and not accepts(constraint, shape.format("5 EUR, please"))
+
+
 def test_one_call_where_parallel_calls_are_off() -> None:
     constraint = tool_constraint(ask("required", PING, parallel=False), "python_list")
     assert constraint is not None
