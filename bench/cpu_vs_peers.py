@@ -202,7 +202,7 @@ def _share(
     body = shape["num_layers"] * (attention + 3 * shape["dim"] * shape["ffn_dim"])
     if column == "decode":
         bits = {"int4": 4.25, "int8": 8.0, "bf16": 16.0}[precision]
-        head = shape["dim"] * 128256 * (1.0 if precision == "int4" else bits / 8)
+        head = shape["dim"] * 128256 * bits / 8  # the bytes that int4's second pass reads are few
         return {"share": speed * (body * bits / 8 + head) / limits["read_bytes_per_s"], "of": "bandwidth"}
     if column.startswith("prefill") and precision != "bf16":
         return {"share": speed * 2 * body / limits["int8_ops_per_s"], "of": "int8 arithmetic"}

@@ -49,16 +49,24 @@ static double fastest(int threads, int rounds, Work work) {
 
 static uint64_t sink;
 
+// In four runs side by side, each asked for a little ahead: the fastest way to read that we know of.
 static void read_all(const char* from, size_t bytes) {
-  __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
-  for (size_t i = 0; i < bytes; i += 128) {
-    a = _mm256_xor_si256(a, _mm256_load_si256((const __m256i*)(from + i)));
-    b = _mm256_xor_si256(b, _mm256_load_si256((const __m256i*)(from + i + 32)));
-    c = _mm256_xor_si256(c, _mm256_load_si256((const __m256i*)(from + i + 64)));
-    d = _mm256_xor_si256(d, _mm256_load_si256((const __m256i*)(from + i + 96)));
-  }
-  a = _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
-  __atomic_fetch_xor(&sink, (uint64_t)_mm256_extract_epi64(a, 0), __ATOMIC_RELAXED);
+  const size_t run = bytes / 4 / 128 * 128;
+  __m256i sums[8];
+  for (auto& sum : sums) sum = _mm256_setzero_si256();
+  for (size_t i = 0; i < run; i += 128)
+    for (int r = 0; r < 4; r++) {
+      const char* at = from + r * run + i;
+      for (int line = 0; line < 2; line++) {
+        _mm_prefetch(at + 512 + 64 * line, _MM_HINT_T0);
+        for (int half = 0; half < 2; half++) {
+          const __m256i read = _mm256_load_si256((const __m256i*)(at + 64 * line + 32 * half));
+          sums[2 * r + half] = _mm256_xor_si256(sums[2 * r + half], read);
+        }
+      }
+    }
+  for (int i = 1; i < 8; i++) sums[0] = _mm256_xor_si256(sums[0], sums[i]);
+  __atomic_fetch_xor(&sink, (uint64_t)_mm256_extract_epi64(sums[0], 0), __ATOMIC_RELAXED);
 }
 
 #ifdef __AMX_INT8__

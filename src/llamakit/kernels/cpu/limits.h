@@ -100,15 +100,21 @@ int64_t work(Unit unit, int64_t rounds) {
     return unit == Unit::kFloat ? float_work(rounds) : unit == Unit::kHalf ? half_work(rounds) : byte_work(rounds);
 }
 
-// Reads memory in order, in whole runs of kRun bytes; returns the bytes it read.
+// Reads memory as fast as we know how, in whole pieces of kRun bytes; returns the bytes it read.
 int64_t read_all(const void* from, int64_t bytes, int threads) {
     constexpr int64_t kRun = 1 << 20;
     for_each(threads, bytes / kRun, [&](int64_t run) {
         const char* p = static_cast<const char*>(from) + run * kRun;
         Ints found[8];
         UNROLL for (int j = 0; j < 8; ++j) found[j] = ints(0);
-        for (int64_t i = 0; i < kRun; i += 8 * kIntLanes * 4)
-            UNROLL for (int j = 0; j < 8; ++j) found[j] = add(found[j], load_ints(p + i + j * kIntLanes * 4));
+        // Four runs side by side, each asked for a little ahead, as the products do (packed.h).
+        constexpr int64_t kPart = kRun / 4, kBytes = kIntLanes * 4;
+        for (int64_t i = 0; i < kPart; i += 64)
+            UNROLL for (int j = 0; j < 4; ++j) {
+                __builtin_prefetch(p + j * kPart + i + 512);
+                UNROLL for (int64_t k = 0; k < 64; k += kBytes)
+                    found[2 * j + k / kBytes % 2] = add(found[2 * j + k / kBytes % 2], load_ints(p + j * kPart + i + k));
+            }
         UNROLL for (int j = 1; j < 8; ++j) found[0] = add(found[0], found[j]);
         alignas(64) int32_t kept[kIntLanes];
         store_ints(kept, found[0]);
