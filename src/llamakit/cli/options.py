@@ -60,8 +60,12 @@ def load_llm(
     ensure_here(settings.model, offline=settings.offline)
     require_torch()
     with working(f"loading {settings.model}"):
-        from llamakit.runtime.llm import LLM
-        from llamakit.runtime.opening import LoadOptions
+        from llamakit.runtime.quick_import import link_torch, unswept
+
+        link_torch()
+        with unswept():
+            from llamakit.runtime.llm import LLM
+            from llamakit.runtime.opening import LoadOptions
 
         options = LoadOptions(
             dtype=settings.dtype,
