@@ -1,4 +1,4 @@
-"""How fast is llamakit on this CPU, beside llama.cpp, OpenVINO GenAI and transformers?
+"""How fast is llamakit on this CPU, beside llama.cpp, OpenVINO GenAI, onnxruntime-genai and transformers?
 
 Writes random weights of the Llama-3.2-1B (or 3B) shape once, in the forms that the engines take, then lets every
 engine that is installed do the same work in turn (A B A B), each in processes of its own with the same number of
@@ -35,8 +35,20 @@ from peers import serving
 from peers.engine import Files, measure, prompt, served
 from weights import SHAPES, write_hf
 
-PEERS = {"llama_cpp": "llama_cpp", "openvino": "openvino_genai", "transformers": "transformers"}
+PEERS = {
+    "llama_cpp": "llama_cpp",
+    "openvino": "openvino_genai",
+    "onnxruntime": "onnxruntime_genai",
+    "transformers": "transformers",
+}
 """Our module of a peer, and the package it needs."""
+COMPUTES = {
+    "llama_cpp": ("int4", "int8", "bf16"),
+    "openvino": ("int4", "int8"),
+    "onnxruntime": ("int4",),
+    "transformers": ("bf16",),
+}
+"""What a peer has to set against us."""
 GGUF = {"int4": "q4_0", "int8": "q8_0", "bf16": "bf16"}
 ENGINE = ("prefill_512", "prefill_2048", "decode", "decode_4096", "batch_8", "batch_32")
 SERVER = ("server_8_output", "server_8_ttft")
@@ -64,8 +76,7 @@ def main() -> None:
 
 def compare(precision: str, weights: Path, args: argparse.Namespace, limits: dict[str, Any]) -> list[dict[str, Any]]:
     """Every side in turn, `rounds` times; the rows of one precision, printed."""
-    wanted = [peer for peer in args.peers if peer != "transformers" or precision == "bf16"]
-    wanted = [peer for peer in wanted if peer != "openvino" or precision != "bf16"]
+    wanted = [peer for peer in args.peers if precision in COMPUTES[peer]]
     sides = ["ours", *wanted]
     files = {"hf": str(weights / "hf"), "gguf": str(weights / f"{GGUF[precision]}.gguf"), "precision": precision}
     runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
