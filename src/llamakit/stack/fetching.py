@@ -34,7 +34,10 @@ class FetchConfig:
     def __post_init__(self) -> None:
         if not 0 < self.max_mb <= MAX_MB or not 0 < self.timeout_s <= 600:
             raise ConfigError(f"fetch.max_mb must be in [1, {MAX_MB}] and fetch.timeout_s in (0, 600]")
-        _ = self.policy
+        try:
+            _ = self.policy
+        except ConfigError as fault:
+            raise ConfigError(_ours(fault)) from None
 
     @property
     def policy(self) -> OutboundPolicy:
@@ -73,7 +76,7 @@ class Fetcher:
         try:
             reply = await self._client.request("GET", url)
         except OutboundRefused as fault:
-            raise InvalidRequest(f"{param}: {fault} (fetch.hosts of the distribution)", param=param) from fault
+            raise InvalidRequest(f"{param}: {_ours(fault)}", param=param) from fault
         except OutboundFailed as fault:
             raise InvalidRequest(f"{param} could not be fetched: {fault}", param=param) from fault
         if not reply.ok:
@@ -86,6 +89,11 @@ class Fetcher:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
+
+
+def _ours(fault: Exception) -> str:
+    """What the guarded client says, by the names of this section."""
+    return str(fault).replace("outbound.", "fetch.")
 
 
 def _name(url: str) -> str:

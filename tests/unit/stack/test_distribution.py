@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from llamakit.cli.serve_tools import with_fetching
 from llamakit.core.config import Secret
 from llamakit.core.errors import ConfigError
 from llamakit.providers.specs import Api
@@ -108,6 +109,9 @@ async def test_models_are_routed_by_name_to_their_providers():
         ("name: ${env.lower", "is none of"),
         ("name: ${env.NOT_THERE}", "must be set: NOT_THERE (for name)"),
         ("server: {offline: true}\nproviders: {inference: [{provider_id: x, provider_type: 'remote::vllm'}]}", "shuts"),
+        ("server: {offline: true}\nfetch: {hosts: [a.example]}", "leave fetch.hosts out"),
+        ("fetch: {hosts: ['https://a.example']}", "fetch.hosts holds names"),
+        ("fetch: {hosts: [a.example], max_mb: 4096}", "fetch.max_mb"),
         ("providers: {inference: [{provider_id: '${env.X:+x}', provider_type: y}]}", "left out; set one of: X"),
         ("models: [{model_id: x, provider_id: p}, {model_id: x, provider_id: p}]", "'x' is there twice"),
     ],
@@ -138,6 +142,13 @@ def test_settings_of_the_engine_are_checked_before_a_model_loads():
         with pytest.raises(ConfigError, match=told):
             build_stack(of(row.format(wrong), SIZE="much"))
     build_stack(of(row.format("context: '${env.SIZE}', quantize: int4, keep_alive: -1"), SIZE="512"))
+
+
+def test_what_may_be_fetched_is_nothing_unless_it_is_said():
+    assert of("fetch: {hosts: ['*.a.example'], max_mb: 5}").fetch.hosts == ("*.a.example",)
+    assert not of("name: mine").fetch.hosts
+    given = with_fetching(of("fetch: {hosts: ['*.a.example']}"), ["10.0.0.5:9000", "*"]).fetch
+    assert given.hosts == ("*.a.example", "10.0.0.5:9000", "*") and given.private == ("10.0.0.5",)
 
 
 def test_sections_without_a_value_are_not_there():
