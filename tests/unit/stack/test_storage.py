@@ -102,7 +102,8 @@ async def test_everything_on_both_engines(target):
     assert events[-1]["response"] == kept and kept["status"] == "completed"
     assert len((await stack.conversations.list_items(OWNER, conversation, PageQuery()))["data"]) == 2
     prompt = await stack.prompts.create(OWNER, WirePromptRequest(prompt="x"))
-    await stack.chats.keep(OWNER, {"id": "chatcmpl-" + "a" * 48, "model": "echo"}, [], {"k": "v"})
+    body = {"id": "chatcmpl-" + "a" * 48, "model": "echo"}
+    await stack.chats.keep(await stack.chats.keeping(OWNER, body, [], {"k": "v"}))
     found = await stack.chats.list(OWNER, PageQuery(), model="echo", metadata={"k": "v"})
     assert len(found["data"]) == 1
     assert (await stack.responses.list(OWNER, PageQuery(limit=2), model=None))["has_more"]
