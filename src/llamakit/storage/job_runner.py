@@ -131,6 +131,8 @@ class JobRunner:
             await turn
         except LlamakitError as error:
             log.warning("jobs wait: %s", error)
+        except Exception as error:
+            log.error("jobs wait: a turn broke", exc_info=error)
 
     async def _take_all(self) -> None:
         """Fill the places that are free now; those that come free meanwhile have to wait for the next turn,

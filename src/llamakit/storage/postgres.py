@@ -56,8 +56,19 @@ def _translated(error: Exception) -> Exception:
             return Conflict("another writer changed the same rows at the same time; read them and try again")
         case TimeoutError():
             return Overloaded("the database did not answer in time; try again in a moment")
+        case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidCatalogNameError():
+            return StorageError(
+                f"the database refuses this URL now ({type(error).__name__}): check user, password and name"
+            )
         # InternalClientError: the server's farewell arrived between two of our messages.
-        case asyncpg.PostgresConnectionError() | OSError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
+        case (
+            asyncpg.PostgresConnectionError()
+            | asyncpg.AdminShutdownError()
+            | asyncpg.CrashShutdownError()
+            | OSError()
+            | asyncpg.InterfaceError()
+            | asyncpg.InternalClientError()
+        ):
             return StorageError(
                 f"the connection to the database broke ({type(error).__name__}); what was sent may or may not be there"
             )

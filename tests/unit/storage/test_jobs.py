@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from llamakit.core.errors import Conflict, InvalidRequest, NotFound, StorageFull
+from llamakit.core.errors import Conflict, InvalidRequest, NotFound, StorageError, StorageFull
 from llamakit.core.faults import injected
 from llamakit.storage.job_runner import Handler, JobRunner, Permissions, RunnerSettings
 from llamakit.storage.jobs import ALLOWED_BY, Job, JobContext, JobQueue, add_permissions, create_jobs
@@ -332,6 +332,22 @@ async def test_who_is_on_the_roll_is_not_gone(jobs: Database, tmp_path):
         for id in ids:
             assert (await ended(queue, id)).attempts == 1
     assert starts == 6
+
+
+async def test_a_turn_that_breaks_does_not_end_the_runner(jobs: Database, monkeypatch, caplog):
+    queue, fetch, broken = JobQueue(jobs), jobs.fetch, [ZeroDivisionError("a bug"), StorageError("away")]
+
+    async def failing(sql, *args):
+        if "'running'" in sql and broken:
+            raise broken.pop()
+        return await fetch(sql, *args)
+
+    monkeypatch.setattr(jobs, "fetch", failing)
+    async with running(jobs, queue, double=double):
+        while broken:
+            await asyncio.sleep(0.01)
+        assert (await ended(queue, await queue.enqueue("ann", "double", 2))).result == 4
+    assert "a turn broke" in caplog.text and "jobs wait: away" in caplog.text
 
 
 def test_a_roll_that_cannot_be_written_holds_nobody_up(tmp_path, caplog):
