@@ -21,8 +21,8 @@ from pathlib import Path
 _LIBRARIES = (("libtorch_global_deps.so", "RTLD_GLOBAL"), ("libtorch_cpu.so", "RTLD_LOCAL"))
 # Modules of the standard library, in Python alone, that PyTorch imports; the others wait for the linker themselves.
 _MEANWHILE = (
-    "argparse", "calendar", "concurrent.futures", "email.message", "email.parser", "glob", "http", "locale",
-    "pickletools", "platform", "pprint", "signal", "tarfile", "textwrap", "typing_extensions", "unittest",
+    "argparse", "calendar", "concurrent.futures", "glob", "http", "locale", "platform", "pprint", "signal", "textwrap",
+    "unittest",
 )  # fmt: skip
 _state: list[threading.Thread] = []
 
