@@ -34,7 +34,8 @@ constexpr int64_t kGroupColumns = 16;
 constexpr int kVectors16 = kGroupColumns / kLanes;  // float vectors that cover a block
 constexpr int kInts16 = kGroupColumns / kIntLanes;
 constexpr int kWordsOfGroup = kGroup / 4;
-constexpr int64_t kGroupedBlocks = 4;    // blocks of a patch
+constexpr int kGroupedBlocks = 4;          // runs of blocks that a patch reads side by side
+constexpr int64_t kGroupedAhead = 2048;  // bytes that few rows ask for ahead
 constexpr int64_t kGroupedRows = 128;    // rows of a patch: their codes stay in the second-level cache
 constexpr int64_t kTileGroups = 4;       // groups that matrix tiles work on at a time; tiled rows are padded to them
 
@@ -219,82 +220,109 @@ INLINE Vec scaled_sum(Vec whole, Vec scale, Vec least) {
     return kFused ? fma(whole, scale, least) : mul(sub(whole, set1(kWhole)), scale);
 }
 
-// kRows rows by one block of 16 columns. A group's words lie in order of k: word c holds k = 4 c .. 4 c + 3; of nibbles
-// the low halves are words 0-3 and the high halves words 4-7.
-template <class Form, int kRows>
-INLINE void grouped_tile(const uint8_t* codes, const uint16_t* scales, const uint16_t* minima, const GroupedRows& x,
-                         int64_t row, Vec (&acc)[kRows][kVectors16]) {
+// Where some blocks of a matrix lie, each as far behind the one before: a core gets more from memory that is read in
+// several places.
+struct GroupedRuns {
+    const uint8_t* codes;
+    const uint16_t *halves, *minima;
+    int64_t apart;  // in groups of a block
+};
+
+// kRows rows by kBlocks blocks of 16 columns. A group's words lie in order of k: word c holds k = 4 c .. 4 c + 3; of
+// nibbles the low halves are words 0-3 and the high halves words 4-7.
+template <class Form, int kRows, int kBlocks>
+INLINE void grouped_tile(const GroupedRuns& w, const GroupedRows& x, int64_t row, Vec (&acc)[kBlocks][kRows][kVectors16]) {
     constexpr int kBits = Form::kBits;
     constexpr bool kMinima = Form::kMinima;
     constexpr int64_t kBytes = kGroupColumns * kGroup * kBits / 8;
     const int32_t* starts = x.starts[kBits == 8];
-    UNROLL for (int i = 0; i < kRows; ++i)
-        UNROLL for (int v = 0; v < kVectors16; ++v) acc[i][v] = zero();
+    UNROLL for (int b = 0; b < kBlocks; ++b)
+        UNROLL for (int i = 0; i < kRows; ++i)
+            UNROLL for (int v = 0; v < kVectors16; ++v) acc[b][i][v] = zero();
     int64_t place = x.place(row, 0);
-    for (int64_t g = 0; g < x.groups; ++g, codes += kBytes, scales += kGroupColumns, place += x.group_stride) {
-        if constexpr (kRows == 1)
-            for (int64_t line = 0; line < kBytes; line += 64) __builtin_prefetch(codes + line + 8 * kBytes);
+    for (int64_t g = 0; g < x.groups; ++g, place += x.group_stride) {
         const int8_t* a = x.codes + place * kGroup;
-        Ints sums[kRows][kInts16];
-        UNROLL for (int h = 0; h < kInts16; ++h) {
-            UNROLL for (int i = 0; i < kRows; ++i) sums[i][h] = ints(kBits == 4 && kMinima ? kWholeBits : starts[place + i * x.row_stride]);
-            UNROLL for (int c = 0; c < kWordsOfGroup; ++c) {
-                const Ints stored = load_ints(codes + (kBits == 4 ? c % 4 : c) * 64 + h * kIntLanes * 4);
-                const Ints word = kBits == 8 ? stored : c < 4 ? low_nibbles(stored) : high_nibbles(stored);
-                UNROLL for (int i = 0; i < kRows; ++i) {
-                    const Ints four = grouped_broadcast(a + i * x.row_stride * kGroup + c * 4);
-                    sums[i][h] = kBits == 4 ? dot_nibbles(sums[i][h], word, four) : dot_any_bytes(sums[i][h], word, four);
+        UNROLL for (int b = 0; b < kBlocks; ++b) {
+            const int64_t group = b * w.apart + g;
+            const uint8_t* codes = w.codes + group * kBytes;
+            if constexpr (kRows < 4)
+                for (int64_t line = 0; line < kBytes; line += 64) __builtin_prefetch(codes + line + kGroupedAhead);
+            Ints sums[kRows][kInts16];
+            UNROLL for (int h = 0; h < kInts16; ++h) {
+                UNROLL for (int i = 0; i < kRows; ++i)
+                    sums[i][h] = ints(kBits == 4 && kMinima ? kWholeBits : starts[place + i * x.row_stride]);
+                UNROLL for (int c = 0; c < kWordsOfGroup; ++c) {
+                    const Ints stored = load_ints(codes + (kBits == 4 ? c % 4 : c) * 64 + h * kIntLanes * 4);
+                    const Ints word = kBits == 8 ? stored : c < 4 ? low_nibbles(stored) : high_nibbles(stored);
+                    UNROLL for (int i = 0; i < kRows; ++i) {
+                        const Ints four = grouped_broadcast(a + i * x.row_stride * kGroup + c * 4);
+                        sums[i][h] = kBits == 4 ? dot_nibbles(sums[i][h], word, four) : dot_any_bytes(sums[i][h], word, four);
+                    }
+                }
+            }
+            Vec scale[kVectors16], whole_scale[kVectors16], least[kVectors16];
+            load_halves(w.halves + group * kGroupColumns, scale);
+            UNROLL for (int v = 0; v < kVectors16; ++v) whole_scale[v] = mul(scale[v], set1(-kWhole));
+            if constexpr (kMinima) load_halves(w.minima + group * kGroupColumns, least);
+            UNROLL for (int i = 0; i < kRows; ++i) {
+                const int64_t at = place + i * x.row_stride;
+                Vec whole[kVectors16];
+                sums_to_floats(sums[i], whole);
+                UNROLL for (int v = 0; v < kVectors16; ++v) {
+                    Vec& sum = acc[b][i][v];
+                    sum = fma(scaled_sum(whole[v], scale[v], whole_scale[v]), set1(x.scales[at]), sum);
+                    if constexpr (kMinima) sum = fma(least[v], set1(x.offsets[at]), sum);
                 }
             }
         }
-        Vec scale[kVectors16], whole_scale[kVectors16], least[kVectors16];
-        load_halves(scales, scale);
-        UNROLL for (int v = 0; v < kVectors16; ++v) whole_scale[v] = mul(scale[v], set1(-kWhole));
-        if constexpr (kMinima) {
-            load_halves(minima, least);
-            minima += kGroupColumns;
-        }
-        UNROLL for (int i = 0; i < kRows; ++i) {
-            const int64_t at = place + i * x.row_stride;
-            Vec whole[kVectors16];
-            sums_to_floats(sums[i], whole);
-            UNROLL for (int v = 0; v < kVectors16; ++v) {
-                acc[i][v] = fma(scaled_sum(whole[v], scale[v], whole_scale[v]), set1(x.scales[at]), acc[i][v]);
-                if constexpr (kMinima) acc[i][v] = fma(least[v], set1(x.offsets[at]), acc[i][v]);
-            }
-        }
     }
 }
 
-template <class Form, int kRows, class T>
-void grouped_rows(const Matrix& w, const GroupedRows& x, int64_t row, int64_t block, T* out, int64_t out_stride) {
-    const int64_t group = block * x.groups * kGroupColumns, columns = w.columns - block * kGroupColumns;
-    Vec acc[kRows][kVectors16];
-    grouped_tile<Form, kRows>(w.codes + group * kGroup * Form::kBits / 8, w.halves + group,
-                              Form::kMinima ? w.minima + group : nullptr, x, row, acc);
-    UNROLL for (int i = 0; i < kRows; ++i)
-        UNROLL for (int v = 0; v < kVectors16; ++v) {
-            const int64_t left = columns - v * kLanes;
-            if (left > 0) set(out + i * out_stride + v * kLanes, acc[i][v], left < kLanes ? static_cast<int>(left) : kLanes);
-        }
+// kRows rows by kBlocks blocks from `block` on, `apart` blocks from each other.
+template <class Form, int kRows, int kBlocks, class T>
+void grouped_rows(const Matrix& w, const GroupedRows& x, int64_t row, int64_t block, int64_t apart, T* out,
+                  int64_t out_stride) {
+    const int64_t group = block * x.groups;
+    const GroupedRuns runs{w.codes + group * kGroupColumns * kGroup * Form::kBits / 8, w.halves + group * kGroupColumns,
+                           Form::kMinima ? w.minima + group * kGroupColumns : nullptr, apart * x.groups};
+    Vec acc[kBlocks][kRows][kVectors16];
+    grouped_tile<Form, kRows, kBlocks>(runs, x, row, acc);
+    UNROLL for (int b = 0; b < kBlocks; ++b)
+        UNROLL for (int i = 0; i < kRows; ++i)
+            UNROLL for (int v = 0; v < kVectors16; ++v) {
+                const int64_t left = w.columns - (block + b * apart) * kGroupColumns - v * kLanes;
+                T* to = out + i * out_stride + b * apart * kGroupColumns + v * kLanes;
+                if (left > 0) set(to, acc[b][i][v], left < kLanes ? static_cast<int>(left) : kLanes);
+            }
 }
 
-// Rows from `row` on by `count` blocks of columns; `out` points at the first of them.
+// All rows from `row` on by kBlocks blocks, few rows by more blocks at a time.
+template <class Form, int kBlocks, class T>
+void grouped_blocks(const Matrix& w, const GroupedRows& x, int64_t row, int64_t rows, int64_t block, int64_t apart, T* out,
+                    int64_t out_stride) {
+    int64_t done = 0;
+    const auto run = [&](auto size) {
+        constexpr int kRows = decltype(size)::count, kTogether = kRows == 1 ? kBlocks : kRows == 2 && kBlocks > 1 ? 2 : 1;
+        for (; done + kRows <= rows; done += kRows)
+            for (int64_t b = 0; b < kBlocks; b += kTogether)
+                grouped_rows<Form, kRows, kTogether>(w, x, row + done, block + b * apart, apart,
+                                                     out + done * out_stride + b * apart * kGroupColumns, out_stride);
+    };
+    if constexpr (kIntLanes == 16) run(RowCount<8>{});
+    run(RowCount<4>{});
+    run(RowCount<2>{});
+    run(RowCount<1>{});
+}
+
+// Rows from `row` on by `count` blocks of columns, in kGroupedBlocks runs side by side; `out` points at the first one.
 template <class Form, class T>
 void grouped_patch(const Matrix& w, const GroupedRows& x, int64_t row, int64_t rows, int64_t first, int64_t count, T* out,
                    int64_t out_stride) {
-    for (int64_t b = 0; b < count; ++b) {
-        int64_t done = 0;
-        const auto run = [&](auto size) {
-            constexpr int kRows = decltype(size)::count;
-            for (; done + kRows <= rows; done += kRows)
-                grouped_rows<Form, kRows>(w, x, row + done, first + b, out + done * out_stride + b * kGroupColumns, out_stride);
-        };
-        if constexpr (kIntLanes == 16) run(RowCount<8>{});
-        run(RowCount<4>{});
-        run(RowCount<2>{});
-        run(RowCount<1>{});
-    }
+    const int64_t run = count / kGroupedBlocks;
+    for (int64_t b = 0; b < run; ++b)
+        grouped_blocks<Form, kGroupedBlocks>(w, x, row, rows, first + b, run, out + b * kGroupColumns, out_stride);
+    for (int64_t b = run * kGroupedBlocks; b < count; ++b)
+        grouped_blocks<Form, 1>(w, x, row, rows, first + b, 0, out + b * kGroupColumns, out_stride);
 }
 
 // Row `column` of the matrix as the floats it stands for; a rotation is left as it is.

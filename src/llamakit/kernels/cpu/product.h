@@ -147,7 +147,7 @@ class Product {
         patch_rows_ = x.rows;
         if (w.kind == Kind::kGrouped) {
             patch_rows_ = groups_in_tiles(x.rows) ? kTaskRows : kGroupedRows;
-            patch_columns_ = (groups_in_tiles(x.rows) ? panel_blocks(threads) : kGroupedBlocks) * 16;
+            patch_columns_ = (groups_in_tiles(x.rows) ? panel_blocks(threads) : kGroupedBlocks * run_length(threads)) * 16;
         } else if (w.kind == Kind::kDense ? kPairs<T> : kTiles && x.rows >= kTileMinRows) {
             choose_tiles(threads);
         } else if (w.kind == Kind::kDense) {
