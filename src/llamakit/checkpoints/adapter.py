@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -89,7 +90,7 @@ def _pairs(path: Path) -> dict[str, dict[str, Tensor]]:
     return pairs
 
 
-def _fault(name: str, pair: dict[str, Tensor], targets: dict[str, nn.Module]) -> str | None:
+def _fault(name: str, pair: dict[str, Tensor], targets: Mapping[str, nn.Module]) -> str | None:
     shape = _shape(targets[name]) if name in targets else None
     if shape is None:
         return f"the model has no {name} that takes one"

@@ -68,6 +68,7 @@ def test_plain_numbers_are_there_for_who_asks(file: Path) -> None:
 
 @pytest.mark.parametrize("quantize", ["auto", "int4", "int8"])
 def test_a_draft_is_loaded_the_way_the_model_is(file: Path, monkeypatch: pytest.MonkeyPatch, quantize: str) -> None:
+    expected: list[list[int]] = []
     for llm in opened(file, quantize=quantize):
         expected = llm.complete_ids(PROMPTS, SAMPLING)
     drafts: list[Llama] = []
