@@ -25,6 +25,7 @@ from llamakit.stack.storage import TEMPORARY, Storage
 from llamakit.stack.tool_groups import BUILTIN_TOOLS
 
 SERVERS = str(Path(__file__).parents[1] / "unit" / "agents" / "mcp_servers.py")
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 STORE = "vs_" + "0" * 48
 KINDS = sorted(spec.name for spec in BUILT_IN if spec.api == Api.tools)
 
@@ -66,7 +67,9 @@ class Made:
 async def _answer(asked: Asked, answer: Answer) -> None:
     page = {"title": "Llama", "url": "https://example.org", "content": "wool", "description": "wool", "snippet": "wool"}
     pages = [{**page, "name": "Llama"}]
-    if "llm-api" in asked.path:
+    if "images" in asked.path:
+        await answer.json({"created": 1, "data": [{"b64_json": PIXEL}]})
+    elif "llm-api" in asked.path:
         await answer.head(200, "text/plain")
         await answer.send(b"Result: 42")
     else:
@@ -92,6 +95,8 @@ async def made(kind: str) -> AsyncIterator[Made]:
                 row = ({"servers": {"t": program}}, {"connector_id": "t"}, "add", {"a": 40, "b": 2})
             case "remote::wolfram-alpha":
                 row = (remote, {}, "wolfram_alpha", query)
+            case "remote::openai-images":
+                row = (remote | {"model": "painter"}, {}, "image_generation", {"prompt": "A llama."})
             case "remote::searxng":
                 row = ({"base_url": remote["base_url"]}, {}, "web_search", query)
             case _:

@@ -218,18 +218,20 @@ class McpConnection:
         from mcp.client.streamable_http import streamable_http_client
 
         at = self.server.at
+        # For the handshake, which the time to open covers; what is asked later has a time of its own.
+        patience = max(self.server.connect_s, self.server.call_s)
         if isinstance(at, McpProgram):
             program = StdioServerParameters(
                 command=at.command, args=list(at.arguments), env=dict(at.environment), encoding_error_handler="replace"
             )
-            return Client(program, read_timeout_seconds=self.server.call_s, cache=None)
+            return Client(program, read_timeout_seconds=patience, cache=None)
         self._policy.check_url(at.url)
         if at.transport == "sse":
             transport = sse_client(at.url, httpx_client_factory=self._factory(at))
-            return Client(transport, mode="legacy", read_timeout_seconds=self.server.call_s, cache=None)
+            return Client(transport, mode="legacy", read_timeout_seconds=patience, cache=None)
         http = await stack.enter_async_context(self._factory(at)())
         transport = streamable_http_client(at.url, http_client=http)
-        return Client(transport, read_timeout_seconds=self.server.call_s, cache=None)
+        return Client(transport, read_timeout_seconds=patience, cache=None)
 
     def _factory(self, at: McpAddress) -> Any:
         """Makes HTTP clients that stay within the policy and keep no cookies of the environment."""

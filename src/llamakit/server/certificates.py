@@ -40,22 +40,37 @@ class Certificate:
         """Take the files again whenever they have changed."""
         while True:
             await asyncio.sleep(CHECK_S)
-            await asyncio.to_thread(self.renew)
+            if await asyncio.to_thread(self._is_renewed):
+                # Here, where handshakes are made: between certificate and key none may begin.
+                self._take()
 
     def renew(self) -> bool:
         """Take the files if they have changed and belong together; whether they were taken."""
+        return self._is_renewed() and self._take()
+
+    def _is_renewed(self) -> bool:
         stamp = self._look()
         if stamp is None or stamp == self._stamp:
             return False
         self._stamp = stamp
+        # Into a scratch context first: half a pair in the real one would break every new connection.
+        return self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+
+    def _take(self) -> bool:
+        if self._look() != self._stamp:
+            return False  # changed again meanwhile: the next look decides
+        if not self._load(self._context):
+            self._stamp = None  # changed while it was read
+            return False
+        log.info("took the changed certificate %s", self._cert)
+        return True
+
+    def _load(self, context: ssl.SSLContext) -> bool:
         try:
-            # Into a scratch context first: half a pair in the real one would break every new connection.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key, self._password)
-            self._context.load_cert_chain(self._cert, self._key, self._password)
+            context.load_cert_chain(self._cert, self._key, self._password)
         except (OSError, ssl.SSLError) as fault:
             log.warning("the changed certificate %s is not taken, the old one stays: %s", self._cert, fault)
             return False
-        log.info("took the changed certificate %s", self._cert)
         return True
 
     def _look(self) -> _Stamp | None:

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.tiny import tiny_checkpoint
@@ -38,14 +39,21 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def until(self, wanted: str) -> str:
-        """Everything up to and with `wanted`."""
+    def some(self, count: int) -> None:
+        """Wait for that many characters."""
+        self._read(lambda: len(self._seen) >= count, f"{count} characters")
+
+    def _read(self, is_there: Callable[[], bool], wanted: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
-        while wanted not in self._seen:
+        while not is_there():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"waited for {wanted!r}, saw {self._seen[-2000:]!r}")
+                raise TimeoutError(f"waited for {wanted}, saw {self._seen[-2000:]!r}")
             if select.select([self._master], [], [], 0.2)[0]:
                 self._seen += os.read(self._master, 65536).decode(errors="replace")
+
+    def until(self, wanted: str) -> str:
+        """Everything up to and with `wanted`."""
+        self._read(lambda: wanted in self._seen, repr(wanted))
         before, found, self._seen = self._seen.partition(wanted)
         return before + found
 
@@ -94,7 +102,7 @@ def test_a_person_chats(tmp_path: Path) -> None:
         terminal.until(">>>")
         terminal.type("Hello\r")
         terminal.until(PROMPT_IS_GONE)
-        time.sleep(0.3)
+        terminal.some(200)  # of the answer: the keys are the shell's again
         terminal.type("\x03")
         terminal.until("(stopped)")
         terminal.until(">>>")
