@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamakit.api.hosted_tools import HostedResult
+from llamakit.api.openai_response_calls import Offered
 from llamakit.api.openai_response_events import ResponseEvent
 from llamakit.api.openai_response_history import history_of, read_compaction, write_compaction
 from llamakit.api.openai_response_items import MessageItem, to_stored
-from llamakit.api.openai_response_calls import Offered
-from llamakit.api.openai_response_writer import ResponseWriter
 from llamakit.api.openai_response_resource import WireResponse, resource_of
+from llamakit.api.openai_response_writer import ResponseWriter
 from llamakit.api.openai_responses import ResponseRequest
 from llamakit.core.errors import EngineStopped, InvalidRequest
 from llamakit.core.messages import Done, Finish, TextDelta, ToolCallDelta, Usage
