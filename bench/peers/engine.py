@@ -49,7 +49,7 @@ def prompt(length: int, seed: int) -> list[int]:
 def measure(engine: Engine, columns: Sequence[str], tokens: int) -> dict[str, float]:
     """Tokens per second of the engine's columns; `tokens` are decoded where decoding is what is measured."""
     engine.run([prompt(64, 1)], 4)  # thread pools, lazily packed weights
-    time.sleep(3)  # and what an engine still does beside its first answers
+    time.sleep(6)  # and what an engine still does beside its first answers
     found: dict[str, float] = {}
     for seed, column in enumerate(columns, start=2):
         kind, _, size = column.partition("_")
