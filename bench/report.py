@@ -31,7 +31,8 @@ HEAD = (
     "# Speed on a CPU beside its peers",
     "",
     "Made by `bench/report.py` from the JSON in `bench/results`; do not edit. Random weights of the Llama-3.2-1B",
-    "shape: speed is real, text is not. Ratios are of medians of one run in which the engines took turns.",
+    "shape (or 3B, where it says so): speed is real, text is not. Ratios are of medians of one run in which the engines",
+    "took turns.",
     "",
 )
 WIDTH, LEFT, RIGHT, BAR, GAP, TOP = 860, 250, 150, 13, 3, 64
@@ -48,7 +49,7 @@ def main() -> None:
     if args.page:
         args.page.write_text("\n".join([*HEAD, *(section(run) for run in runs)]))
     if args.picture:
-        rows = [row for run in runs for row in run["rows"] if row["quant"] != "bf16"]
+        rows = [row for run in runs if size_of(run) == "1B" for row in run["rows"] if row["quant"] != "bf16"]
         args.picture.write_text(picture({"facts": runs[0]["facts"], "rows": rows}))
 
 
@@ -57,7 +58,7 @@ def section(run: dict[str, Any]) -> str:
     facts = run["facts"]
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     lines = [
-        f"## {', '.join(dict.fromkeys(row['quant'] for row in run['rows']))}",
+        f"## {', '.join(dict.fromkeys(row['quant'] for row in run['rows']))}, {size_of(run)}",
         "",
         f"- command: `python bench/cpu_vs_peers.py {' '.join(facts['command'])}`",
         f"- machine: {facts['machine']}, {facts['threads']} threads",
@@ -86,6 +87,12 @@ def section(run: dict[str, Any]) -> str:
                 f"| {row['ratio']:.2f} | {share} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def size_of(run: dict[str, Any]) -> str:
+    """Parameters of the shape."""
+    command = run["facts"]["command"]
+    return command[command.index("--size") + 1].upper() if "--size" in command else "1B"
 
 
 def groups(run: dict[str, Any]) -> list[tuple[str, str]]:

@@ -81,7 +81,7 @@ async def test_a_private_network_is_entered_only_where_it_is_configured(tmp_path
 
 
 async def test_a_key_goes_along_and_a_refused_one_is_told_without_showing_it(tmp_path):
-    with qdrant_at(tmp_path / "q", api_key="right-key") as (url, engine):
+    with qdrant_at(tmp_path / "q", api_key="right-key") as (url, _):
         settings = read_settings({"url": url, "api_key": "right-key"}, {})
         assert await asked(settings, "PUT", "/collections/x", BODY) is True
         for key in ({}, {"api_key": "wrong-key"}):

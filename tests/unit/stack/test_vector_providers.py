@@ -65,7 +65,7 @@ async def test_vectors_in_qdrant(tmp_path):
 async def test_a_server_starts_without_its_qdrant_and_says_what_is_missing():
     stack = build_stack(distribution("remote::qdrant", config={"url": "http://127.0.0.1:9"}, embedding_model="ngrams"))
     await stack.start()
-    with pytest.raises(OutboundFailed, match="Qdrant: .* is it running"):
+    with pytest.raises(OutboundFailed, match=r"Qdrant: .* is it running"):
         await one_round(stack)
 
 
