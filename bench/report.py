@@ -31,8 +31,8 @@ HEAD = (
     "# Speed on a CPU beside its peers",
     "",
     "Made by `bench/report.py` from the JSON in `bench/results`; do not edit. Random weights of the Llama-3.2-1B",
-    "shape (or 3B, where it says so): speed is real, text is not. Ratios are of medians of one run in which the engines",
-    "took turns.",
+    "shape (or 3B, where it says so): speed is real, text is not. Ratios are of medians of one run in which the",
+    "engines took turns.",
     "",
 )
 WIDTH, LEFT, RIGHT, BAR, GAP, TOP = 860, 250, 150, 13, 3, 64
