@@ -68,11 +68,14 @@ class Terminal:
 
 
 def _take_terminal() -> None:
-    """Make the pseudo-terminal the controlling one, so that Ctrl-C typed there is a signal here."""
+    """Make the pseudo-terminal the controlling one, so that Ctrl-C typed there is a signal that is heeded."""
     import fcntl
+    import signal
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # Tests that run in the background may have been started with it ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_person_chats(tmp_path: Path) -> None:
