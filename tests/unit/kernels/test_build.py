@@ -52,7 +52,7 @@ def test_no_kernel_leaves_its_memory_or_defined_behaviour(tmp_path: Path) -> Non
         "ASAN_OPTIONS": "detect_leaks=0",
         "UBSAN_OPTIONS": "halt_on_error=1",
     }
-    names = ("matmul", "attention", "int8_pool", "packed", "grouped", "rows")
+    names = ("matmul", "attention", "int8_pool", "packed", "grouped", "rows", "table")
     tests = [str(HERE / f"test_{name}.py") for name in names]
     tests += [str(HERE.parent / "quant" / f"test_{name}.py") for name in ("fused", "fused_paged")]
     subprocess.run([sys.executable, "-c", RUN, str(tmp_path), *tests], check=True, env=environ, cwd=HERE.parents[2])
