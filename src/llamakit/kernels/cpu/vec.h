@@ -301,8 +301,10 @@ INLINE Vec round(Vec a) {
     const Vec shift = set1(12582912.0f);
     return (a + shift) - shift;
 }
-INLINE Vec exp2_int(Vec n) { return from_bits((__builtin_convertvector(n, Words) + 127) << 23); }
-INLINE Vec shift_exponent(Vec x, Vec n) { return from_bits(bits(x) + (bits(n) << 23)); }
+// Without a sign: what lies outside the range wraps, and is not kept.
+typedef uint32_t Naturals __attribute__((vector_size(16)));
+INLINE Vec exp2_int(Vec n) { return from_bits((Words)((Naturals)(__builtin_convertvector(n, Words) + 127) << 23)); }
+INLINE Vec shift_exponent(Vec x, Vec n) { return from_bits((Words)((Naturals)bits(x) + ((Naturals)bits(n) << 23))); }
 INLINE Vec keep_if_at_least(Vec x, Vec key, Vec bound) { return from_bits(bits(x) & ~(key < bound)); }
 INLINE float sum(Vec x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 INLINE float highest(Vec x) {
