@@ -21,7 +21,7 @@ from llamakit.checkpoints.safetensors_file import SafetensorsFile
 from llamakit.core.errors import CheckpointError, UnsupportedFormat
 from llamakit.models.llama import Llama
 from llamakit.quant.grouped import CorrectedLinear, GroupedLinear, LowRank
-from llamakit.quant.linear import QuantizedLinear
+from llamakit.quant.linear import QuantizedLinear, TableHead
 
 _TENSOR = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.(?:default\.)?weight")
 _CHANGES_MATHS = ("use_dora", "fan_in_fan_out", "lora_bias", "modules_to_save", "rank_pattern", "alpha_pattern")
@@ -68,7 +68,7 @@ def _shape(module: nn.Module) -> tuple[int, int] | None:
     """Of a matrix that an adapter can be added to."""
     if isinstance(module, CorrectedLinear):
         return _shape(module.base)
-    if isinstance(module, QuantizedLinear | GroupedLinear):
+    if isinstance(module, QuantizedLinear | GroupedLinear | TableHead):
         return module.weight.shape
     weight = module._parameters.get("weight")
     return None if weight is None or weight.ndim != 2 else (weight.shape[0], weight.shape[1])

@@ -69,10 +69,11 @@ class Llama(nn.Module):
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
         """Scores of the next token `[M, vocab]`, float32."""
-        weight = (self.model.embed_tokens if self.lm_head is None else self.lm_head).weight
-        if not isinstance(weight, Tensor):
+        head = self.model.embed_tokens if self.lm_head is None else self.lm_head
+        weight = getattr(head, "weight", None)  # None: a head with a correction beside it, which has a dtype
+        if not isinstance(weight, Tensor | None):
             hidden_MD = hidden_MD.float()  # a quantized head keeps no dtype: nothing need be rounded before the choice
-        return (linear(hidden_MD, weight) if self.lm_head is None else self.lm_head(hidden_MD)).float()
+        return (linear(hidden_MD, head.weight) if self.lm_head is None else self.lm_head(hidden_MD)).float()
 
     def forward(
         self, ids_BT: Tensor, *, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None

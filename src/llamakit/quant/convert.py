@@ -108,7 +108,7 @@ def install(
     """Put a packed weight where the float module `name` stood.
 
     `dtype` is what an embedding hands out and what a correction is computed in. Only a plain packed weight takes a
-    bias; a table takes no correction.
+    bias; an embedding takes no correction.
     """
     owner, _, leaf = name.rpartition(".")
     old = model.get_submodule(name)
@@ -116,7 +116,7 @@ def install(
     if isinstance(weight, PackedWeight):
         new = QuantizedEmbedding(weight, dtype) if _is_table(old) else QuantizedLinear(weight, bias)
     elif isinstance(weight, TableWeight):
-        if bias is None and correction is None:
+        if bias is None:
             new = QuantizedEmbedding(weight, dtype) if _is_table(old) else TableHead(weight)
     elif bias is None:
         new = GroupedEmbedding(weight, dtype) if _is_table(old) else GroupedLinear(weight)

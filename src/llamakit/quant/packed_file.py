@@ -235,13 +235,11 @@ def _packed_weights(
         shown = name.removesuffix(".base") if correction is not None else name
         if isinstance(module, QuantizedEmbedding | GroupedEmbedding):
             yield shown, module.weight, _dtype_name(module.dtype), None
-        elif isinstance(module, QuantizedLinear | GroupedLinear):
+        elif isinstance(module, QuantizedLinear | GroupedLinear | TableHead):
             if isinstance(module, QuantizedLinear) and module.bias is not None:
                 raise CheckpointError(f"{name} has a bias; only matrices without one are written to a packed file")
             dtype = "float32" if correction is None else _dtype_name(correction.down.dtype)
             yield shown, module.weight, dtype, correction
-        elif isinstance(module, TableHead):
-            yield shown, module.weight, "float32", None
 
 
 def _restore(model: nn.Module, entry: Mapping[str, Any], view: _View) -> None:

@@ -15,10 +15,12 @@ from llamakit.checkpoints.convert import convert
 from llamakit.checkpoints.load import STORED, load_model
 from llamakit.core.errors import CheckpointError, UnsupportedFormat
 from llamakit.kernels import native
-from llamakit.models.llama import Llama
+from llamakit.models.llama import Llama, build
+from llamakit.quant import convert as convert_module
 from llamakit.quant.convert import quantize
 from llamakit.quant.fused import fuse
 from llamakit.quant.grouped import CorrectedLinear
+from llamakit.quant.packed_file import load_packed, save_packed
 
 Q = "model.layers.0.self_attn.q_proj"
 DOWN = "model.layers.1.mlp.down_proj"
@@ -91,6 +93,29 @@ def test_beside_integers_it_adds_to_what_they_give(tmp_path: Path, scheme: str) 
     a, b = (tensors[f"base_model.model.{Q}.lora_{side}.weight"].to(model.dtype) for side in "AB")
     expected = plain[Q] + 4.0 * (x @ a.T @ b.T)
     torch.testing.assert_close(model.get_submodule(Q)(x), expected, rtol=2e-2, atol=0.2)
+
+
+@pytest.mark.parametrize(("scheme", "large"), [("int8", 1 << 16), ("int4", 320), ("none", 1 << 16)])
+@torch.no_grad()
+def test_a_head_takes_one_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, large: int) -> None:
+    if native.library() is None:
+        pytest.skip("no compiled kernels here")
+    monkeypatch.setattr(convert_module, "_LARGE", large)
+    model = tiny_llama(0, dtype=torch.bfloat16, tie_embeddings=False)
+    if scheme != "none":
+        quantize(model, scheme)
+    ids = torch.arange(9)[None]
+    states, plain = model.states(ids), model(ids)
+    tensors = pair("lm_head", 320, 64)
+    assert add_adapter(model, write_adapter(tmp_path / "adapter", tensors)) == 1
+    a, b = (tensors[f"base_model.model.lm_head.lora_{side}.weight"].to(model.dtype) for side in "AB")
+    torch.testing.assert_close(model(ids), plain + (2.0 * (states @ a.T @ b.T)).float(), rtol=2e-2, atol=0.5)
+    if scheme == "none":
+        return
+    save_packed(model, tmp_path / "model.packed", "here")
+    again = build(model.config, device="meta", dtype=torch.bfloat16).eval()
+    assert load_packed(again, tmp_path / "model.packed", "here")
+    assert torch.equal(again(ids), model(ids))
 
 
 def test_an_adapter_for_another_shape_of_packed_weights_changes_nothing(tmp_path: Path) -> None:
